@@ -1,0 +1,1 @@
+"""geovlm: find, describe and detect anything you can name in satellite and aerial imagery."""

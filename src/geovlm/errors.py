@@ -1,0 +1,143 @@
+"""The errors of geovlm: one tree, each message saying what to do next.
+
+```
+GeovlmError
+├── UsageError (also ValueError)        an argument or a setting cannot be right
+│   ├── UnknownName                     no encoder, captioner or store of that name
+│   └── ConfigMismatch                  the directory or store was made with other settings
+├── MissingExtra (also ImportError)     an optional library is not installed
+├── ImageError                          one image cannot be read; carries its place
+├── WeightsError                        a checkpoint does not fit the model it is loaded into
+├── RunLocked                           another process writes in this directory
+├── StorageError                        the disk refused: full, read-only, gone
+├── StoreError                          a vector store refused or lost something
+└── ServiceError                        a hosted service answered with an error
+    ├── AuthError                       the key is missing, wrong or not allowed
+    ├── RateLimited                     too many requests, and retries were used up
+    ├── ModelRetired                    the model is gone; names its replacement when known
+    └── JobFailed                       a batch or fine-tuning job ended without a result
+```
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "AuthError",
+    "ConfigMismatch",
+    "GeovlmError",
+    "ImageError",
+    "JobFailed",
+    "MissingExtra",
+    "ModelRetired",
+    "RateLimited",
+    "RunLocked",
+    "ServiceError",
+    "StorageError",
+    "StoreError",
+    "UnknownName",
+    "UsageError",
+    "WeightsError",
+]
+
+
+class GeovlmError(Exception):
+    """Root of every error that geovlm raises on purpose."""
+
+
+class UsageError(GeovlmError, ValueError):
+    """An argument or a setting cannot be right; nothing was started."""
+
+
+class UnknownName(UsageError):
+    """A name that no registry knows; the message offers the nearest ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        # Imported here: a mistake in a name is rare, and the module costs time at import.
+        from difflib import get_close_matches
+
+        names = sorted(known)
+        near = get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(names) or 'none'}."
+        super().__init__(f"No {kind} is called {name!r}. {hint}")
+        self.name = name
+
+
+class ConfigMismatch(UsageError):
+    """A run directory or a store holds results made with other settings."""
+
+
+class MissingExtra(GeovlmError, ImportError):
+    """An optional library is needed; the message is the command that installs it."""
+
+    def __init__(self, library: str, extra: str, purpose: str = "this") -> None:
+        super().__init__(f"{library} is needed for {purpose}: pip install 'geovlm[{extra}]'")
+        self.library = library
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        return type(self), (self.library, self.extra)
+
+
+class ImageError(GeovlmError):
+    """One image cannot be read.
+
+    Attributes:
+        reason: What is wrong, in words.
+        uri: Where the image is, when known.
+    """
+
+    def __init__(self, reason: str, *, uri: str | None = None) -> None:
+        super().__init__(f"{uri}: {reason}" if uri else reason)
+        self.reason = reason
+        self.uri = uri
+
+
+class WeightsError(GeovlmError):
+    """A checkpoint does not fit the model it is to be loaded into."""
+
+
+class RunLocked(GeovlmError):
+    """Another process is writing in the same directory."""
+
+
+class StorageError(GeovlmError):
+    """The disk refused to take a result; finished parts stay and the call can be repeated."""
+
+
+class StoreError(GeovlmError):
+    """A vector store refused or lost something."""
+
+
+class ServiceError(GeovlmError):
+    """A hosted service answered with an error.
+
+    Attributes:
+        status: The HTTP status, when there was an answer.
+        request_id: The service's own name for the request, when it gave one.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.request_id = request_id
+
+
+class AuthError(ServiceError):
+    """The key is missing, wrong or not allowed to do this."""
+
+
+class RateLimited(ServiceError):
+    """Too many requests, and the allowed retries were used up."""
+
+
+class ModelRetired(ServiceError):
+    """The model is no longer served."""
+
+
+class JobFailed(ServiceError):
+    """A batch or fine-tuning job ended without a result."""
