@@ -20,6 +20,7 @@ def require(library: str, *, extra: str, purpose: str = "this") -> ModuleType:
     try:
         return import_module(library)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != library.split(".")[0]:
+        package = library.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != package:
             raise
-        raise MissingExtra(library.split(".")[0], extra, purpose) from error
+        raise MissingExtra(package, extra, purpose) from error

@@ -1,15 +1,14 @@
 """Resumable runs: finished parts on disk, a manifest, and the loop that fills them.
 
-A directory holds `manifest.json` (what made it, and with which settings) and `part-00000.parquet`, `part-00001.parquet`,
-… Each part is the outcome of a fixed number of consecutive inputs, failures included, and appears whole or not at all.
-A killed run therefore loses at most the part it was in, and the run that goes on cuts the same parts again.
+A directory holds `manifest.json` (what made it, and with which settings) and the parts `part-00000.parquet`,
+`part-00001.parquet`, … Each part is the outcome of a fixed number of consecutive inputs, failures included, and
+appears whole or not at all. A killed run therefore loses at most the part it was in, and the run that goes on cuts the same parts again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -26,6 +25,7 @@ from geovlm.records import Failure, Record, Report
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 R = TypeVar("R")
 FORMAT = 1

@@ -51,13 +51,15 @@ def to_table(records: Sequence[Record], failures: Sequence[Failure | None] | Non
 
 def to_record(row: Mapping[str, Any]) -> Record:
     """A row (as `Table.to_pylist` gives it) as a record."""
-    bounds = row.get("footprint")
+    if row.get("footprint") is not None:
+        west, south, east, north = row["footprint"]
+        Footprint(west=west, south=south, east=east, north=north)
     return Record(
         id=row["id"],
         image=row.get("uri"),
         captions=row.get("captions") or (),
         label=row.get("label"),
-        footprint=None if bounds is None else Footprint(west=bounds[0], south=bounds[1], east=bounds[2], north=bounds[3]),
+        footprint=footprint,
         meta=json.loads(row["meta"]) if row.get("meta") else {},
     )
 

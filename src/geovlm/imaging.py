@@ -31,7 +31,8 @@ __all__ = ["MAX_PIXELS", "ImageLike", "Stretch", "as_rgb", "open_image", "to_dat
 MAX_PIXELS = 178_956_970
 
 # A true mask is nearly binary. NAIP stores near-infrared as the fourth band and labels it alpha, so the label alone
-# cannot be believed: in the two NAIP scenes tried all "alpha" lies strictly between 0 and 255, in real masks at most 27 %.
+# cannot be believed: of the two NAIP scenes tried all "alpha" lies strictly between 0 and 255, of real masks at most
+# 27 %.
 MAX_SOFT_ALPHA = 0.5
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Callable[[], Any]
@@ -93,7 +94,8 @@ class Stretch:
     def apply(self, samples: NDArray[Any]) -> NDArray[np.uint8]:
         """Map samples to 8 bits; values outside the range are clipped, NaN becomes 0."""
         scaled = (samples.astype(np.float32) - self.low) * (255.0 / (self.high - self.low))
-        return np.nan_to_num(scaled, nan=0.0).clip(0, 255).round().astype(np.uint8)
+        rounded: NDArray[np.uint8] = np.nan_to_num(scaled, nan=0.0).clip(0, 255).round().astype(np.uint8)
+        return rounded
 
 
 def open_image(
@@ -140,7 +142,7 @@ def open_image(
             return _decode(source, size_hint=size_hint, bands=bands, max_pixels=max_pixels)
     except ImageError as error:
         raise ImageError(error.reason, uri=uri) from error
-    except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes: struct.error, IndexError …
+    except Exception as error:  # decoders raise anything on hostile bytes: struct.error, IndexError …
         raise ImageError(_reason(error), uri=uri) from error
     raise ImageError(f"cannot take an image from a {type(source).__name__}")
 
@@ -191,7 +193,7 @@ def _call(source: Callable[[], Any]) -> Any:
         return source()
     except ImageError:
         raise
-    except Exception as error:  # noqa: BLE001 - a reader that fails is one image that failed
+    except Exception as error:  # a reader that fails is one image that failed
         raise ImageError(_reason(error)) from error
 
 
@@ -224,7 +226,7 @@ def _decode(
                 raise
             return _read_tiff(source, size_hint=size_hint, bands=bands, max_pixels=max_pixels)
         if image.format == "TIFF" and image.mode == "RGBA" and _alpha_is_a_band(image):
-            image = Image.merge("RGB", image.split()[:3])
+            return Image.merge("RGB", image.split()[:3])
         return as_rgb(image)
 
 
@@ -294,22 +296,25 @@ def _array_to_rgb(array: NDArray[Any]) -> Image.Image:
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     if array.dtype != np.uint8:
-        array = Stretch.fit(array[..., :3]).apply(array[..., :3]) if array.ndim == 3 else Stretch.fit(array).apply(array)
+        array = (
+            Stretch.fit(array[..., :3]).apply(array[..., :3]) if array.ndim == 3 else Stretch.fit(array).apply(array)
+        )
     return as_rgb(Image.fromarray(np.ascontiguousarray(array)))
 
 
+REASONS: dict[type[Exception], str] = {
+    UnidentifiedImageError: "not an image, or of a format that Pillow does not know",
+    FileNotFoundError: "the file does not exist",
+    IsADirectoryError: "a folder, not a file",
+    PermissionError: "the file may not be read; check its permissions",
+    MemoryError: "not enough memory to decode it",
+}
+
+
 def _reason(error: Exception) -> str:
-    match error:
-        case UnidentifiedImageError():
-            return "not an image, or of a format that Pillow does not know"
-        case FileNotFoundError():
-            return "the file does not exist"
-        case IsADirectoryError():
-            return "a folder, not a file"
-        case PermissionError():
-            return "the file may not be read; check its permissions"
-        case MemoryError():
-            return "not enough memory to decode it"
-        case Image.DecompressionBombError():
-            return f"too large, perhaps a decompression bomb ({error})"
+    for kind, reason in REASONS.items():
+        if isinstance(error, kind):
+            return reason
+    if isinstance(error, Image.DecompressionBombError):
+        return f"too large, perhaps a decompression bomb ({error})"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -182,7 +182,9 @@ class VectorStore(Protocol):
         """How many rows there are, or match a filter."""
         ...
 
-    def scan(self, where: Where | None = None, *, batch_size: int = 1024) -> Iterator[tuple[list[str], Vectors, list[Mapping[str, Any]]]]:
+    def scan(
+        self, where: Where | None = None, *, batch_size: int = 1024
+    ) -> Iterator[tuple[list[str], Vectors, list[Mapping[str, Any]]]]:
         """Read all rows, or those that match, in batches of `(ids, vectors, metadata)`."""
         ...
 

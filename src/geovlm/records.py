@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import math
 import os
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +14,8 @@ from geovlm.errors import ImageError, UsageError
 from geovlm.imaging import ImageLike, open_image
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from PIL import Image
 
 __all__ = ["Failure", "Footprint", "Record", "Report"]
@@ -31,8 +32,8 @@ class Footprint:
         north: Latitude of the northern edge, at least `south`.
 
     Examples:
-        >>> Footprint(west=8.5, south=47.3, east=8.6, north=47.4).center
-        (8.55, 47.35)
+        >>> Footprint(west=8.5, south=47.0, east=9.0, north=47.5).center
+        (8.75, 47.25)
         >>> Footprint(west=179.0, south=-18.0, east=-179.0, north=-17.0).center
         (180.0, -17.5)
     """
@@ -140,6 +141,10 @@ class Failure:
         return f"{self.uri or self.id}: {self.stage}: {self.reason}"
 
 
+def _failures(value: Iterable[Failure]) -> tuple[Failure, ...]:
+    return tuple(value)
+
+
 @frozen(kw_only=True)
 class Report:
     """What became of every input of a long call: each is in exactly one of the three states.
@@ -163,7 +168,7 @@ class Report:
     stage: str = "run"
     done: int = 0
     skipped: int = 0
-    failures: tuple[Failure, ...] = field(default=(), converter=tuple)
+    failures: tuple[Failure, ...] = field(default=(), converter=_failures)
     seconds: float = field(default=math.nan, eq=False)
 
     @property
