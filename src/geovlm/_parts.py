@@ -2,7 +2,8 @@
 
 A directory holds `manifest.json` (what made it, and with which settings) and the parts `part-00000.parquet`,
 `part-00001.parquet`, … Each part is the outcome of a fixed number of consecutive inputs, failures included, and
-appears whole or not at all. A killed run therefore loses at most the part it was in, and the run that goes on cuts the same parts again.
+appears whole or not at all. A killed run therefore loses at most the part it was in, and the run that goes on cuts
+the same parts again.
 """
 
 from __future__ import annotations

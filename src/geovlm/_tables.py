@@ -51,6 +51,10 @@ def to_table(records: Sequence[Record], failures: Sequence[Failure | None] | Non
 
 def to_record(row: Mapping[str, Any]) -> Record:
     """A row (as `Table.to_pylist` gives it) as a record."""
+    footprint = None
+    if row.get("footprint") is not None:
+        west, south, east, north = row["footprint"]
+        footprint = Footprint(west=west, south=south, east=east, north=north)
     if row.get("footprint") is not None:
         west, south, east, north = row["footprint"]
         Footprint(west=west, south=south, east=east, north=north)
