@@ -1,1 +1,117 @@
-"""geovlm: find, describe and detect anything you can name in satellite and aerial imagery."""
+"""geovlm: find, describe and detect anything you can name in satellite and aerial imagery.
+
+The public names are loaded when they are first used, so that `import geovlm` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geovlm import errors, evaluation, imaging, prompts, testing
+    from geovlm.agents import CaptionAgent, DataAgent, EmbeddingAgent, QueryAgent, TrainingAgent, Workflow
+    from geovlm.captioners import load_captioner
+    from geovlm.captioners.blip import GenerationOptions
+    from geovlm.captioners.tags import TagCaptioner
+    from geovlm.captioning import caption
+    from geovlm.dataset import Dataset, stratified_split
+    from geovlm.embedding import Embeddings, embed
+    from geovlm.encoders import load_encoder
+    from geovlm.errors import GeovlmError
+    from geovlm.evaluation import retrieval, zero_shot
+    from geovlm.imaging import Stretch, open_image
+    from geovlm.index import Hit, Hits, Index
+    from geovlm.protocols import Captioner, Encoder, ImageSource, PixelEncoder, VectorStore
+    from geovlm.records import Failure, Footprint, Record, Report
+    from geovlm.sources import FolderSource, HuggingFaceSource, TableSource
+    from geovlm.stores import NumpyStore
+    from geovlm.training import Augmentation, ContrastiveTrainer, TrainingConfig, TrainingResult
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "agents": ("CaptionAgent", "DataAgent", "EmbeddingAgent", "QueryAgent", "TrainingAgent", "Workflow"),
+    "captioners": ("load_captioner",),
+    "captioners.blip": ("GenerationOptions",),
+    "captioners.tags": ("TagCaptioner",),
+    "captioning": ("caption",),
+    "dataset": ("Dataset", "stratified_split"),
+    "embedding": ("Embeddings", "embed"),
+    "encoders": ("load_encoder",),
+    "errors": ("GeovlmError",),
+    "evaluation": ("retrieval", "zero_shot"),
+    "imaging": ("Stretch", "open_image"),
+    "index": ("Hit", "Hits", "Index"),
+    "protocols": ("Captioner", "Encoder", "ImageSource", "PixelEncoder", "VectorStore"),
+    "records": ("Failure", "Footprint", "Record", "Report"),
+    "sources": ("FolderSource", "HuggingFaceSource", "TableSource"),
+    "stores": ("NumpyStore",),
+    "training": ("Augmentation", "ContrastiveTrainer", "TrainingConfig", "TrainingResult"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = ("errors", "evaluation", "imaging", "prompts", "testing")
+
+__all__ = [
+    "Augmentation",
+    "CaptionAgent",
+    "Captioner",
+    "ContrastiveTrainer",
+    "DataAgent",
+    "Dataset",
+    "EmbeddingAgent",
+    "Embeddings",
+    "Encoder",
+    "Failure",
+    "FolderSource",
+    "Footprint",
+    "GenerationOptions",
+    "GeovlmError",
+    "Hit",
+    "Hits",
+    "HuggingFaceSource",
+    "ImageSource",
+    "Index",
+    "NumpyStore",
+    "PixelEncoder",
+    "QueryAgent",
+    "Record",
+    "Report",
+    "Stretch",
+    "TableSource",
+    "TagCaptioner",
+    "TrainingAgent",
+    "TrainingConfig",
+    "TrainingResult",
+    "VectorStore",
+    "Workflow",
+    "__version__",
+    "caption",
+    "embed",
+    "errors",
+    "evaluation",
+    "imaging",
+    "load_captioner",
+    "load_encoder",
+    "open_image",
+    "prompts",
+    "retrieval",
+    "stratified_split",
+    "testing",
+    "zero_shot",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"geovlm.{name}")
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'geovlm' has no attribute {name!r}")
+    value = getattr(import_module(f"geovlm.{home}"), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -44,7 +44,6 @@ def retrieval_ranks(
         >>> [rank.tolist() for rank in ranks]
         [[0, 0], [0, 1]]
     """
-    owner = np.asarray(owner, dtype=np.int64)
     _check(images, texts, owner)
     left, right = images.astype(np.float64), texts.astype(np.float64)
     own = np.einsum("md,md->m", left[owner], right)
@@ -75,10 +74,12 @@ def recall_at(ranks: NDArray[np.int64], k: int) -> float:
     return float(np.mean(ranks < k)) if len(ranks) else float("nan")
 
 
-def _check(images: NDArray[Any], texts: NDArray[Any], owner: NDArray[np.int64]) -> None:
+def _check(images: NDArray[Any], texts: NDArray[Any], owner: NDArray[np.integer[Any]]) -> None:
     if images.ndim != 2 or texts.ndim != 2 or images.shape[1] != texts.shape[1]:
         raise UsageError(f"Images and texts are (n, dim) and (m, dim), not {images.shape} and {texts.shape}.")
     if owner.shape != (len(texts),):
         raise UsageError(f"There must be one owner for each of the {len(texts)} texts, not {owner.shape}.")
     if len(owner) and not 0 <= owner.min() <= owner.max() < len(images):
-        raise UsageError(f"An owner is a row of the {len(images)} images, from 0; found {owner.min()} to {owner.max()}.")
+        raise UsageError(
+            f"An owner is a row of the {len(images)} images, from 0; found {owner.min()} to {owner.max()}."
+        )

@@ -46,8 +46,7 @@ class IdSet:
         if code in self._fresh:
             return True
         place = int(np.searchsorted(self._sorted, np.bytes_(code)))
-        # NumPy drops trailing zero bytes when it hands out a bytes value, so both sides are compared as S16.
-        return place < len(self._sorted) and bool(self._sorted[place] == np.bytes_(code))
+        return place < len(self._sorted) and bool(self._sorted[place] == code)
 
     def __len__(self) -> int:
         return len(self._sorted) + len(self._fresh)
@@ -61,7 +60,8 @@ class IdSet:
 
     @staticmethod
     def _code(key: str) -> bytes:
-        return hashlib.blake2b(key.encode(), digest_size=16).digest()
+        # NumPy drops trailing zero bytes from what it hands out, so they are dropped before it goes in.
+        return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest().rstrip(b"\0")
 
 
 class Parts:

@@ -55,9 +55,6 @@ def to_record(row: Mapping[str, Any]) -> Record:
     if row.get("footprint") is not None:
         west, south, east, north = row["footprint"]
         footprint = Footprint(west=west, south=south, east=east, north=north)
-    if row.get("footprint") is not None:
-        west, south, east, north = row["footprint"]
-        Footprint(west=west, south=south, east=east, north=north)
     return Record(
         id=row["id"],
         image=row.get("uri"),
@@ -94,12 +91,12 @@ def dump_meta(meta: Mapping[str, Any]) -> str | None:
     if not meta:
         return None
     try:
-        return json.dumps(dict(meta), sort_keys=True, ensure_ascii=False, default=_plain)
+        return json.dumps(dict(meta), sort_keys=True, ensure_ascii=False, default=plain)
     except TypeError as error:
         raise UsageError(f"Metadata must be JSON-like (text, numbers, booleans, lists, mappings): {error}") from error
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """NumPy scalars and arrays, dates and paths, in their JSON form."""
     if hasattr(value, "tolist"):
         return value.tolist()

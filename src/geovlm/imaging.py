@@ -89,12 +89,16 @@ class Stretch:
         if values.size == 0:
             return cls(low=0.0, high=1.0)
         low, high = (float(v) for v in np.percentile(values, percentiles))
-        return cls(low=low, high=high if high > low else low + 1.0)
+        # A constant needs some width: one, or more where one is below the resolution of so large a number.
+        return cls(low=low, high=high if high > low else low + max(1.0, abs(low) * 1e-6))
 
     def apply(self, samples: NDArray[Any]) -> NDArray[np.uint8]:
         """Map samples to 8 bits; values outside the range are clipped, NaN becomes 0."""
-        scaled = (samples.astype(np.float32) - self.low) * (255.0 / (self.high - self.low))
-        rounded: NDArray[np.uint8] = np.nan_to_num(scaled, nan=0.0).clip(0, 255).round().astype(np.uint8)
+        # 16-bit samples fit float32 exactly; wider ones need double, or large offsets eat the contrast.
+        precision = np.float32 if samples.dtype.itemsize <= 2 else np.float64
+        clipped = np.clip(samples.astype(precision), self.low, self.high)
+        share = (clipped - self.low) / (self.high - self.low)
+        rounded: NDArray[np.uint8] = np.nan_to_num(share * 255.0, nan=0.0).round().astype(np.uint8)
         return rounded
 
 
@@ -130,8 +134,7 @@ def open_image(
         ...
         geovlm.errors.ImageError: not an image, or of a format that Pillow does not know
     """
-    if callable(source):
-        source = _call(source)
+    source = resolve(source)
     uri = os.fspath(source) if isinstance(source, str | os.PathLike) else None
     try:
         if isinstance(source, np.ndarray):
@@ -188,7 +191,10 @@ def to_data_url(image: Image.Image, *, max_side: int | None = None, quality: int
     return f"data:image/jpeg;base64,{payload}"
 
 
-def _call(source: Callable[[], Any]) -> Any:
+def resolve(source: ImageLike) -> Any:
+    """What a function hands out when it is called; anything else as it is."""
+    if not callable(source):
+        return source
     try:
         return source()
     except ImageError:

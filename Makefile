@@ -1,0 +1,54 @@
+# Two commands matter: `make quickstart` and `make test`. Both set up everything from a bare Python 3.11 or later.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= quickstart
+PIP_OPTIONS := --quiet --disable-pip-version-check
+export GEOVLM_PROGRESS ?= 1
+
+.PHONY: quickstart test lint types unit docs benchmark constraints clean
+
+quickstart: $(VENV)/.quickstart
+	$(BIN)/python examples/quickstart.py --out "$(OUT)" \
+		$(if $(DATA),--data "$(DATA)") $(if $(ENCODER),--encoder "$(ENCODER)") $(if $(CAPTIONER),--captioner "$(CAPTIONER)")
+
+test: lint types unit docs
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+unit: export HF_HUB_OFFLINE = 1
+unit: export GEOVLM_PROGRESS = 0
+unit: $(VENV)/.test
+	$(BIN)/pytest
+
+docs: $(VENV)/.test
+	$(BIN)/mkdocs build --strict --quiet
+
+benchmark: $(VENV)/.test
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/encode.py
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "geovlm needs Python 3.11 or later; say which: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --constraint constraints.txt --upgrade pip
+
+$(VENV)/.quickstart: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing (a few minutes, a few GB: torch and its companions) …"
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --constraint constraints.txt --editable '.[train,transformers]'
+	@touch $@
+
+$(VENV)/.test: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing (a few minutes, a few GB: torch and its companions) …"
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --constraint constraints.txt --group dev --editable '.[all]'
+	@touch $@ $(VENV)/.quickstart
+
+constraints: $(VENV)/.test
+	$(BIN)/python -m pip freeze --all --exclude-editable | grep -v ' @ ' > constraints.txt
+
+clean:
+	rm -rf $(VENV) $(OUT) site dist build
