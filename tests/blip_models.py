@@ -6,8 +6,8 @@ Weights are drawn large enough for two images to get two captions.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -24,11 +24,51 @@ from transformers import (
     T5Tokenizer,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 IMAGE_SIZE = 32
-WORDS = (
-    "a an the of in with and satellite image aerial photo picture view many some green brown blue river road forest"
-    " harbor bridge ships trees houses field farmland beach stadium airport pond question answer what is this describe"
-).split()
+WORDS = [
+    "a",
+    "an",
+    "the",
+    "of",
+    "in",
+    "with",
+    "and",
+    "satellite",
+    "image",
+    "aerial",
+    "photo",
+    "picture",
+    "view",
+    "many",
+    "some",
+    "green",
+    "brown",
+    "blue",
+    "river",
+    "road",
+    "forest",
+    "harbor",
+    "bridge",
+    "ships",
+    "trees",
+    "houses",
+    "field",
+    "farmland",
+    "beach",
+    "stadium",
+    "airport",
+    "pond",
+    "question",
+    "answer",
+    "what",
+    "is",
+    "this",
+    "describe",
+]
 VISION = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -40,8 +80,17 @@ VISION = {
 }
 
 
-def save_blip(folder: Path, *, seed: int = 0) -> Path:
-    """Save a BLIP captioning model of 60 thousand weights; 32 px, WordPiece."""
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Models this small spend their time waiting for threads, not computing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def save_blip(folder: Path, *, seed: int = 0, talkative: bool = False) -> Path:
+    """Save a BLIP captioning model of 60 thousand weights; 32 px, WordPiece. A talkative one always finds words."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     tokenizer = BertTokenizer({word: number for number, word in enumerate(words)})
     tokenizer.add_special_tokens({"bos_token": "[DEC]"})
@@ -60,6 +109,8 @@ def save_blip(folder: Path, *, seed: int = 0) -> Path:
     }
     torch.manual_seed(seed)
     model = BlipForConditionalGeneration(BlipConfig(vision_config=VISION, text_config=text, initializer_range=0.6))
+    if talkative:
+        model.text_decoder.cls.predictions.decoder.bias.data[:5] = -1e4
     return _save(folder, model, BlipProcessor(_image_processor(), tokenizer))
 
 

@@ -5,16 +5,17 @@ Every builder is seeded, so that two calls give equal weights. Pictures for them
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 IMAGE_SIZE = 32
 DIM = 24
@@ -166,7 +167,7 @@ def clip_folder(folder: Path, *, seed: int = 0) -> Path:
 
 @cache
 def siglip_tokenizer() -> Any:
-    """A tokenizer of the kind that SigLIP 2 has (Gemma's: byte fallback, end of text, no attention mask), one letter a token."""
+    """A tokenizer of the kind that SigLIP 2 has (Gemma's, no attention mask), with one letter a token."""
     from transformers import GemmaTokenizer
 
     pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁"]

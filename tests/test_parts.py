@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -68,10 +69,8 @@ def test_interrupted_equals_undisturbed(tmp_path_factory, names, bad, part_size,
     """Wherever a run stops, repeating it ends with the same bytes, and each input is in exactly one state."""
     whole, broken = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("broken")
     _, undisturbed = run(whole, records(names), part_size=part_size, bad=bad)
-    try:
+    with suppress(KeyboardInterrupt):
         run(broken, records(names), part_size=part_size, bad=bad, seen=[], stop_after=stop)
-    except KeyboardInterrupt:
-        pass
     parts, resumed = run(broken, records(names), part_size=part_size, bad=bad)
     assert contents(whole) == contents(broken)
     assert undisturbed.total == resumed.total == len(names)
@@ -157,7 +156,7 @@ def test_full_disk_keeps_finished_parts_and_says_so(tmp_path, monkeypatch):
         real(path, failing if room["parts"] < 0 else write)
 
     monkeypatch.setattr("geovlm._parts.write_atomically", full)
-    with pytest.raises(StorageError, match="No space left on device.*repeat the same call"):
+    with pytest.raises(StorageError, match=r"No space left on device.*repeat the same call"):
         run(tmp_path, records("abcdefghij"))
     assert sorted(p.name for p in tmp_path.glob("*part*")) == ["part-00000.parquet", "part-00001.parquet"]
     monkeypatch.undo()
@@ -173,7 +172,7 @@ def test_two_writers(tmp_path):
 
 def test_broken_manifest_names_the_file(tmp_path):
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(StorageError, match="manifest.json is not valid JSON"):
+    with pytest.raises(StorageError, match=r"manifest\.json is not valid JSON"):
         run(tmp_path, records("a"))
 
 

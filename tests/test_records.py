@@ -58,9 +58,9 @@ def test_metadata_for_stores_keeps_own_fields_apart():
 
 
 def test_numpy_values_and_dates_become_json():
-    import datetime
+    import datetime as dt
 
-    value = {"gsd": np.float32(0.5), "bands": np.array([1, 2]), "day": datetime.date(2024, 5, 1)}
+    value = {"gsd": np.float32(0.5), "bands": np.array([1, 2]), "day": dt.date(2024, 5, 1)}
     assert dump_meta(value) == '{"bands": [1, 2], "day": "2024-05-01", "gsd": 0.5}'
     with pytest.raises(UsageError, match="JSON-like"):
         dump_meta({"x": object()})

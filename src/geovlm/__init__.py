@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geovlm.captioning import caption
     from geovlm.dataset import Dataset, stratified_split
     from geovlm.embedding import Embeddings, embed
-    from geovlm.encoders import load_encoder
+    from geovlm.encoders import load_encoder, new_encoder
     from geovlm.errors import GeovlmError
     from geovlm.evaluation import retrieval, zero_shot
     from geovlm.imaging import Stretch, open_image
@@ -38,7 +38,7 @@ _HOMES = {
     "captioning": ("caption",),
     "dataset": ("Dataset", "stratified_split"),
     "embedding": ("Embeddings", "embed"),
-    "encoders": ("load_encoder",),
+    "encoders": ("load_encoder", "new_encoder"),
     "errors": ("GeovlmError",),
     "evaluation": ("retrieval", "zero_shot"),
     "imaging": ("Stretch", "open_image"),
@@ -93,6 +93,7 @@ __all__ = [
     "imaging",
     "load_captioner",
     "load_encoder",
+    "new_encoder",
     "open_image",
     "prompts",
     "retrieval",

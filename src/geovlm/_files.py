@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from geovlm.errors import RunLocked, StorageError
+from geovlm.errors import RunLocked, StorageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,6 +62,28 @@ def file_digest(path: Path) -> str:
     """16 hex digits of a file's SHA-256, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def must_exist(path: Path) -> None:
+    """Raise a `UsageError` that names the nearest path there is, if this one does not exist."""
+    if not path.exists():
+        near = nearest(path.absolute())
+        raise UsageError(f"{path} does not exist." + (f" Did you mean {near}?" if near else ""))
+
+
+def nearest(path: Path) -> Path | None:
+    """The existing path whose name is most like that of an absolute path with typing errors; `None` if none is near."""
+    from difflib import get_close_matches
+
+    parent = next(folder for folder in path.parents if folder.is_dir())
+    wrong, *rest = path.relative_to(parent).parts
+    names = {entry.name.lower(): entry.name for entry in islice(parent.iterdir(), 10_000)}
+    close = get_close_matches(wrong.lower(), names, n=1)
+    if not close:
+        return None
+    guess = parent / names[close[0]]
+    whole = guess.joinpath(*rest)
+    return whole if whole.exists() else nearest(whole)
 
 
 @contextmanager

@@ -51,9 +51,9 @@ def keep_image(record: Record, out: Path) -> Record:
         ...     print(kept.uri, (Path(out) / kept.uri).exists())
         images/1abf96971e3e28e3.png True
     """
-    image = resolve(record.image) if record.image is not None else None
-    if image is None:
+    if record.image is None:
         return record
+    image = resolve(record.image)
     if isinstance(image, str | os.PathLike):
         return evolve(record, image=_absolute(os.fspath(image)))
     if isinstance(image, bytes):

@@ -48,7 +48,8 @@ def retrieval_ranks(
     left, right = images.astype(np.float64), texts.astype(np.float64)
     own = np.einsum("md,md->m", left[owner], right)
     best = np.full(len(left), -np.inf)
-    np.maximum.at(best, owner, own)  # NaN stays NaN, and loses every comparison below
+    with np.errstate(invalid="ignore"):  # NaN stays NaN, and loses every comparison below
+        np.maximum.at(best, owner, own)
 
     image_ranks = np.full(len(left), NEVER)
     text_ranks = np.zeros(len(right), dtype=np.int64)

@@ -71,12 +71,21 @@ class Parts:
         out: The directory.
         kind: What is in it, such as `"embeddings"`.
         config: Everything that changes the results; a directory made with another one is refused.
+        about: What else the manifest tells its readers; never compared.
     """
 
-    def __init__(self, out: str | os.PathLike[str] | None, *, kind: str, config: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        out: str | os.PathLike[str] | None,
+        *,
+        kind: str,
+        config: dict[str, Any],
+        about: dict[str, Any] | None = None,
+    ) -> None:
         self.out = None if out is None else Path(out)
         self.kind = kind
         self.config = config
+        self.about = about
         self._memory: list[pa.Table] = []
 
     @classmethod
@@ -119,7 +128,8 @@ class Parts:
             )
 
     def _manifest(self, **more: Any) -> dict[str, Any]:
-        return {"kind": self.kind, "format": FORMAT, "config": self.config, **more}
+        about = {"about": self.about} if self.about else {}
+        return {"kind": self.kind, "format": FORMAT, "config": self.config, **about, **more}
 
     def finish(self, **summary: Any) -> None:
         """Mark the run complete in the manifest, with its totals."""
@@ -184,6 +194,8 @@ def fill(
     """
     if on_error not in ("skip", "raise"):
         raise UsageError(f"on_error is 'skip' or 'raise', not {on_error!r}.")
+    if isinstance(source, str | Path):
+        raise UsageError(f"Records are read from a source: FolderSource({str(source)!r}), or TableSource for a table.")
     started = time.monotonic()
     with parts.writing(), _progress.bar(progress, total=_length(source), desc=stage, unit="img") as bar:
         ledger = _Ledger(parts, on_error, bar.update)

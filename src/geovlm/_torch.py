@@ -1,12 +1,16 @@
-"""Where and in which precision a model runs when nobody says."""
+"""Where and in which precision a model runs when nobody says, and loading it without a word."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from geovlm import _progress
 from geovlm.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -56,3 +60,18 @@ def _fastest(device: torch.device) -> str:
     if device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)():
         return "bfloat16"
     return "float32"
+
+
+@contextmanager
+def loading_quietly() -> Iterator[None]:
+    """Hide the bars that transformers draws while it loads, where geovlm shows no progress either."""
+    from transformers.utils import logging
+
+    if _progress.is_on(None) or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()

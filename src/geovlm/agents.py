@@ -13,9 +13,12 @@ for the steps before it, so that what is finished is skipped and what changed is
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from attrs import asdict, evolve, field, frozen
 
 from geovlm._files import digest, locked, read_json, write_json
@@ -31,7 +34,7 @@ from geovlm.stores.numpy import NumpyStore
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from geovlm.protocols import Captioner, Encoder, VectorStore, Where
     from geovlm.records import Record
@@ -171,20 +174,25 @@ class QueryAgent:
     Args:
         index: What to search.
         limit: Hits a query.
+        pairs: Captioned images; the captions of those that are found are shown below the pictures.
     """
 
     index: Index
     limit: int = 12
+    pairs: Dataset | None = None
 
     def ask(self, query: str, *, where: Where | None = None) -> Hits:
         """The scenes that fit a description best; see `geovlm.Index.search`."""
-        return self.index.search(query, limit=self.limit, where=where)
+        hits = self.index.search(query, limit=self.limit, where=where)
+        return hits if self.pairs is None else _with_captions(hits, self.pairs)
 
-    def run(self, queries: Sequence[str], *, out: str | os.PathLike[str], title: str = "Results") -> list[Hits]:
-        """Ask several and write one page with a row of pictures for each."""
+    def run(
+        self, queries: Sequence[str], *, out: str | os.PathLike[str], title: str = "Results", lead: str = ""
+    ) -> list[Hits]:
+        """Ask several and write one page, `lead` at its top, with a row of pictures for each."""
         answers = [self.ask(query) for query in queries]
         sections = [Section(heading=query, hits=hits) for query, hits in zip(queries, answers, strict=True)]
-        results_page(title, sections, out=Path(out))
+        results_page(title, sections, lead=lead, out=Path(out))
         return answers
 
 
@@ -205,7 +213,9 @@ class Step:
     note: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.name:<9} {self.report.done:>7} done {self.report.skipped:>7} skipped {self.report.failed:>6} lost"
+        text = (
+            f"{self.name:<9} {self.report.done:>7} done {self.report.skipped:>7} skipped {self.report.failed:>6} lost"
+        )
         return f"{text}  {self.note}".rstrip()
 
 
@@ -262,13 +272,13 @@ class Workflow:
 
     Examples:
         >>> import tempfile
-        >>> from geovlm import FolderSource, Record, TagCaptioner
+        >>> from PIL import Image
+        >>> from geovlm import Record, TagCaptioner
         >>> from geovlm.testing import HashEncoder
-        >>> scenes = [Record(id=c, image=np.full((8, 8, 3), 40 * i, np.uint8), label=c) for i, c in enumerate("abcd")]
-        >>> flow = Workflow(
-        ...     out=tempfile.mkdtemp(), encoder=HashEncoder(), caption=CaptionAgent(captioner=TagCaptioner())
-        ... )
-        >>> result = flow.run(scenes, queries=["a harbor"])
+        >>> scenes = [Record(id=c, image=Image.new("RGB", (8, 8), c), label=c) for c in ("red", "blue", "green", "tan")]
+        >>> agent = CaptionAgent(captioner=TagCaptioner())
+        >>> flow = Workflow(out=tempfile.mkdtemp(), encoder=HashEncoder(), caption=agent)
+        >>> result = flow.run(scenes, queries=["something blue"])
         >>> print(result.steps[0])
         captions        4 done       0 skipped      0 lost
     """
@@ -300,7 +310,7 @@ class Workflow:
             RunLocked: Another workflow is running in this directory.
             UsageError: The source is empty, or too few images have captions to train on.
         """
-        images = list(source) if isinstance(source, _iterator_type()) else source
+        images = list(source) if isinstance(source, Iterator) else source
         with locked(self.out):
             pairs, captioned = self._captions(images, progress)
             steps = [captioned]
@@ -312,7 +322,7 @@ class Workflow:
                 steps += [split, tuned]
             vectors, index, embedded = self._embed(images, encoder, progress)
             steps.append(embedded)
-            page = self._answer(index, queries, steps, result)
+            page = self._answer(QueryAgent(index=index, pairs=pairs), queries, steps, result)
         return WorkflowResult(
             steps=tuple(steps),
             pairs=pairs,
@@ -355,8 +365,8 @@ class Workflow:
 
     def _train(self, train: Dataset, val: Dataset, split: Step, progress: bool | None) -> tuple[TrainingResult, Step]:
         assert self.training is not None
-        settings = None if self.training.config is None else asdict(self.training.config)
-        out = self.out / f"training-{digest([split.path.name, self.encoder.fingerprint, repr(settings)])}"
+        settings = None if self.training.config is None else self.training.config.for_manifest()
+        out = self.out / f"training-{digest([split.path.name, self.encoder.fingerprint, settings])}"
         result = self.training.run(self.encoder, train, val, out=out, progress=progress)
         note = "tuned encoder kept" if result.improved else "no better than its base on held-out pairs: base kept"
         return result, Step(name="training", path=out, report=result.data, note=note)
@@ -367,3 +377,35 @@ class Workflow:
         out = self.out / f"embeddings-{encoder.fingerprint}"
         vectors, index = self.embedding.run(source, encoder, out=out, progress=progress)
         return vectors, index, Step(name="embed", path=out, report=vectors.report)
+
+    def _answer(
+        self, agent: QueryAgent, queries: Sequence[str], steps: Sequence[Step], training: TrainingResult | None
+    ) -> Path:
+        page = self.out / "report.html"
+        lines = [str(step) for step in steps]
+        if training is not None:
+            lines += ["", str(training.report)]
+        agent.run(queries, out=page, title=f"{self.out.name}: results", lead="\n".join(lines))
+        summary = [{**asdict(step), "path": step.path.name} for step in steps]
+        write_json(self.out / "report.json", summary)
+        return page
+
+    def _remembered(self, what: str) -> dict[str, str]:
+        path = self.out / "workflow.json"
+        found: dict[str, str] = read_json(path).get(what, {}) if path.exists() else {}
+        return found
+
+    def _remember(self, what: str, value: dict[str, str]) -> None:
+        write_json(self.out / "workflow.json", {what: value})
+
+
+def _with_captions(hits: Hits, pairs: Dataset) -> Hits:
+    rows = pairs.table.filter(pc.is_in(pairs.table["id"], pa.array([hit.id for hit in hits], pa.string())))
+    captions = dict(zip(rows["id"].to_pylist(), rows["captions"].to_pylist(), strict=True))
+    items = [evolve(hit, metadata={**hit.metadata, "captions": captions.get(hit.id, [])}) for hit in hits]
+    return Hits(tuple(items), query=hits.query)
+
+
+def _is_complete(folder: Path) -> bool:
+    manifest = read_manifest(folder)
+    return manifest is not None and manifest.get("state") == "complete"

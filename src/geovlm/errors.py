@@ -8,6 +8,7 @@ GeovlmError
 ├── MissingExtra (also ImportError)     an optional library is not installed
 ├── ImageError                          one image cannot be read; carries its place
 ├── WeightsError                        a checkpoint does not fit the model it is loaded into
+├── TrainingDiverged                    the loss or its gradient is no longer a number
 ├── RunLocked                           another process writes in this directory
 ├── StorageError                        the disk refused: full, read-only, gone
 ├── StoreError                          a vector store refused or lost something
@@ -39,6 +40,7 @@ __all__ = [
     "ServiceError",
     "StorageError",
     "StoreError",
+    "TrainingDiverged",
     "UnknownName",
     "UsageError",
     "WeightsError",
@@ -99,6 +101,18 @@ class ImageError(GeovlmError):
 
 class WeightsError(GeovlmError):
     """A checkpoint does not fit the model it is to be loaded into."""
+
+
+class TrainingDiverged(GeovlmError):
+    """The loss or its gradient is no longer a finite number; the last good checkpoint stays.
+
+    Attributes:
+        step: The step at which it happened, from 0; the weights were not changed by it.
+    """
+
+    def __init__(self, message: str, *, step: int | None = None) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class RunLocked(GeovlmError):

@@ -207,8 +207,8 @@ def _unknown(op: str, known: Sequence[str], place: str) -> UsageError:
     if op in elsewhere:
         belongs = "below a name" if op in _ON_VALUES else "beside names, not below one"
         return UsageError(f"The operator {op!r} stands {belongs}; a filter has none of that name {place}.")
-    near = get_close_matches(op.lower(), known, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
+    near = get_close_matches(op[1:].lower(), [name[1:] for name in known], n=1, cutoff=0.5)
+    hint = f"Did you mean '${near[0]}'?" if near else f"Known: {', '.join(known)}."
     return UsageError(f"A filter has no operator {op!r} {place}. {hint}")
 
 
@@ -237,21 +237,21 @@ def _predicate(tree: Filter) -> Predicate:
 def _compare(node: Compare) -> Predicate:
     name, op, wanted = node.name, node.op, node.value
     if op == "$exists":
-        return lambda row: (look_up(row, name) is not _MISSING) is wanted
+        return lambda row: (_look_up(row, name) is not _MISSING) is wanted
     if op == "$eq":
-        return lambda row: _equals(look_up(row, name), wanted)
+        return lambda row: _equals(_look_up(row, name), wanted)
     if op == "$in":
-        return lambda row: any(_equals(look_up(row, name), value) for value in wanted)
+        return lambda row: any(_equals(_look_up(row, name), value) for value in wanted)
     holds, kind = _ORDER[op], _kind(wanted)
 
     def in_order(row: Mapping[str, Any]) -> bool:
-        value = look_up(row, name)
+        value = _look_up(row, name)
         return _kind(value) == kind and holds(value, wanted)
 
     return in_order
 
 
-def look_up(row: Mapping[str, Any], name: str) -> Any:
+def _look_up(row: Mapping[str, Any], name: str) -> Any:
     """The value under a name, or `_MISSING`; first as it is written, then along its dots."""
     if name in row:
         return row[name]

@@ -100,6 +100,9 @@ class Captioner(Protocol):
     Attributes:
         name: For reading.
         fingerprint: Changes with anything that changes the captions: weights, prompt, generation options.
+
+    A captioner may have two more: `image_size`, the side in pixels of what it looks at, so that larger images reach it
+    smaller and take less memory; and `silence`, the reason that a report gives for an image without a caption.
     """
 
     @property

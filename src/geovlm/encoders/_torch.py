@@ -1,0 +1,289 @@
+"""What the back ends on torch share: batches, precision, the fingerprint, copies for training."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shutil
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from geovlm._torch import pick_device, pick_dtype
+from geovlm.errors import StorageError, UsageError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from geovlm.encoders._preprocessing import Preprocessing
+    from geovlm.protocols import Vectors
+
+Tokens: TypeAlias = "Tensor | dict[str, Tensor]"
+
+# Enough for the matrix products to run at full speed, little enough to keep activations small.
+IMAGES_A_BATCH = 64
+TEXTS_A_BATCH = 256
+
+
+class TorchEncoder(ABC):
+    """A CLIP-style model of open_clip or transformers as an `Encoder`.
+
+    The weights are kept in float32, whatever the precision of the arithmetic: with another `dtype`, a second copy in
+    that precision computes. So a copy for training starts from the exact weights, saving loses nothing, and the
+    fingerprint does not depend on the machine.
+
+    Args:
+        model: The library's model, in float32.
+        name: For reading.
+        dim: Length of a vector.
+        preprocessing: How pictures are prepared.
+        config: What decides the vectors beside the weights (architecture, activation), JSON-like.
+        device: Where it computes; `None` takes a GPU if there is one.
+        dtype: The precision of the arithmetic; `None` takes the fastest that the device computes in.
+
+    Attributes:
+        model: The library's model with the float32 weights. Change it only on a `copy()` in float32.
+        device: Where it computes, such as `"cuda:0"`.
+        dtype: The precision of the arithmetic, such as `"bfloat16"`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        name: str,
+        dim: int,
+        preprocessing: Preprocessing,
+        config: dict[str, Any],
+        device: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        self.name = name
+        self.dim = dim
+        self.preprocessing = preprocessing
+        self._config = config
+        place = pick_device(device)
+        self.device = str(place)
+        self.dtype = str(pick_dtype(dtype, place)).removeprefix("torch.")
+        self._adopt(model.eval())
+
+    def _adopt(self, model: nn.Module) -> None:
+        self.model: Any = model.to(self.device if self.dtype == "float32" else "cpu")
+        self._fast: Any = None
+        self._fingerprint: tuple[object, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, dim={self.dim}, device={self.device!r}, dtype={self.dtype!r})"
+
+    # --- what a back end defines ---
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Texts as the model takes them, on the CPU; what is longer than its context is cut."""
+
+    @abstractmethod
+    def _embed_images(self, model: Any, pixels: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _embed_texts(self, model: Any, tokens: Tokens) -> Tensor: ...
+
+    @abstractmethod
+    def _write(self, folder: Path) -> None: ...
+
+    # --- the Encoder protocol ---
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the model's input."""
+        return self.preprocessing.size
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosines are multiplied by before a softmax or sigmoid over texts."""
+        return float(self.model.logit_scale.detach().float().exp())
+
+    @property
+    def logit_bias(self) -> float | None:
+        """What is added to the scaled cosines before a sigmoid; `None` for models of the softmax kind."""
+        bias = getattr(self.model, "logit_bias", None)
+        return None if bias is None else float(bias.detach())
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over the float32 weights, the architecture and the preprocessing.
+
+        Device and precision do not count: vectors in bfloat16 and float32 may be compared.
+        """
+        state = _sample(self.model)
+        if self._fingerprint is None or self._fingerprint[0] != state:
+            self._fingerprint = (state, self._hash())
+        return self._fingerprint[1]
+
+    def _hash(self) -> str:
+        settings = {"preprocessing": self.preprocessing.to_json(), "config": _without_defaults(self._config)}
+        hasher = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        for key, tensor in sorted(self.model.state_dict().items()):
+            hasher.update(f"{key}{list(tensor.shape)}".encode())
+            hasher.update(tensor.float().cpu().contiguous().numpy())
+        return hasher.hexdigest()[:16]
+
+    def preprocess(self, image: Image.Image, *, size: int | None = None) -> NDArray[np.uint8]:
+        """Resize and crop one picture: uint8 `(image_size, image_size, 3)`. Thread-safe.
+
+        Args:
+            image: Of any mode and size.
+            size: Another side than the model's own, as augmentation wants it before it crops.
+        """
+        return self.preprocessing(image, size=size)
+
+    def encode_pixels(self, pixels: NDArray[np.uint8]) -> Vectors:
+        """Embed preprocessed pictures: uint8 `(n, image_size, image_size, 3)` to float32 `(n, dim)`, L2-normalised.
+
+        Raises:
+            UsageError: The shape or the type is another one.
+        """
+        side = self.image_size
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (side, side, 3):
+            raise UsageError(
+                f"{self.name} takes uint8 pixels of shape (n, {side}, {side}, 3), as preprocess() makes them; not"
+                f" {pixels.dtype} of shape {pixels.shape}."
+            )
+        with torch.inference_mode(), _in_use(self._computing()) as model:
+            batch = self.normalize_pixels(torch.tensor(pixels, device=self.device))
+            return _unit(self._embed_images(model, batch.to(getattr(torch, self.dtype))))
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
+        """Embed RGB pictures of any size: float32 `(len(images), dim)`, L2-normalised."""
+        return self._in_batches(
+            images, IMAGES_A_BATCH, lambda batch: self.encode_pixels(np.stack([self.preprocess(one) for one in batch]))
+        )
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts as they are: float32 `(len(texts), dim)`, L2-normalised.
+
+        What is longer than the model's context (77 tokens for CLIP, 64 for SigLIP) is cut.
+
+        Raises:
+            UsageError: A single string was given, or something that is not a string.
+        """
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise UsageError("encode_texts takes a list of strings; for one text write encode_texts([text]).")
+        return self._in_batches(texts, TEXTS_A_BATCH, self._encode_batch)
+
+    def _encode_batch(self, texts: Sequence[str]) -> Vectors:
+        with torch.inference_mode(), _in_use(self._computing()) as model:
+            return _unit(self._embed_texts(model, _to(self.tokenize(texts), self.device)))
+
+    def _in_batches(self, items: Sequence[Any], size: int, run: Callable[[Sequence[Any]], Vectors]) -> Vectors:
+        parts = [run(items[start : start + size]) for start in range(0, len(items), size)]
+        return np.concatenate(parts) if parts else np.empty((0, self.dim), dtype=np.float32)
+
+    def _computing(self) -> Any:
+        """The model that computes: the float32 one, or its copy in another precision."""
+        if self.dtype == "float32":
+            return self.model
+        if self._fast is None:
+            self._fast = _cast(self.model, self.device, getattr(torch, self.dtype))
+        return self._fast
+
+    # --- what training needs ---
+
+    def normalize_pixels(self, pixels: Tensor) -> Tensor:
+        """Uint8 NHWC pixels to the float32 NCHW that the model takes, on the device where they are."""
+        mean, std = (
+            torch.tensor(part, device=pixels.device) for part in (self.preprocessing.mean, self.preprocessing.std)
+        )
+        scale, shift = 1 / (255 * std), mean / std
+        return pixels.permute(0, 3, 1, 2).float() * scale[:, None, None] - shift[:, None, None]
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """Features `(n, dim)` of normalised NCHW pixels: of the float32 weights, differentiable, not L2-normalised."""
+        return self._embed_images(self.model, pixels)
+
+    def text_features(self, tokens: Tokens) -> Tensor:
+        """Features `(n, dim)` of what `tokenize` gave: of the float32 weights, differentiable, not L2-normalised."""
+        return self._embed_texts(self.model, _to(tokens, next(self.model.parameters()).device))
+
+    def copy(self, *, dtype: str = "float32") -> Self:
+        """An encoder with its own weights, that computes in `dtype`; in float32 it can be trained."""
+        twin = copy.copy(self)
+        twin.dtype = str(pick_dtype(dtype, torch.device(self.device))).removeprefix("torch.")
+        twin._adopt(copy.deepcopy(self.model))  # noqa: SLF001 - of its own class
+        return twin
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a folder that `load_encoder` reads again, in the back end's own format.
+
+        Raises:
+            StorageError: The disk is full, read-only or gone.
+        """
+        folder = Path(path)
+        temporary = folder.with_name(f".{folder.name}.tmp")
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            self._write(temporary)
+            folder.mkdir(exist_ok=True)
+            for file in temporary.iterdir():
+                file.replace(folder / file.name)
+        except OSError as error:
+            raise StorageError(f"{folder} could not be written ({error.strerror or error}).") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unit(features: Tensor) -> Vectors:
+    vectors: Vectors = normalize(features.float(), dim=-1).cpu().numpy()
+    return vectors
+
+
+def _to(tokens: Tokens, device: str | torch.device) -> Tokens:
+    if isinstance(tokens, Tensor):
+        return tokens.to(device)
+    return {name: tensor.to(device) for name, tensor in tokens.items()}
+
+
+def _cast(model: nn.Module, device: str, dtype: torch.dtype) -> nn.Module:
+    """A copy in another precision, made tensor by tensor, so that no second float32 copy exists on the way."""
+    cast: dict[int, Any] = {}
+    for parameter in model.parameters():
+        cast[id(parameter)] = nn.Parameter(parameter.detach().to(device, dtype), requires_grad=False)
+    for buffer in model.buffers():
+        cast[id(buffer)] = buffer.to(device, dtype if buffer.is_floating_point() else buffer.dtype, copy=True)
+    return copy.deepcopy(model, cast).eval()
+
+
+@contextmanager
+def _in_use(model: nn.Module) -> Iterator[nn.Module]:
+    """Evaluation mode for a while; each part that was training goes back to it."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield model
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _sample(model: nn.Module) -> object:
+    """A few of the weights of every tensor: what tells, in a millisecond, that a model was trained since."""
+    tensors = [tensor.detach().flatten() for tensor in model.state_dict().values() if tensor.numel()]
+    return torch.cat([tensor[:: max(1, len(tensor) // 16)].float().cpu() for tensor in tensors]).numpy().tobytes()
+
+
+def _without_defaults(value: Any) -> Any:
+    """A configuration without the settings that are off, which libraries write or leave out as they like."""
+    if isinstance(value, dict):
+        return {key: _without_defaults(item) for key, item in value.items() if item is not None and item is not False}
+    return list(value) if isinstance(value, tuple) else value

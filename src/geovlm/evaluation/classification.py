@@ -1,0 +1,283 @@
+"""Zero-shot classification: every class in words, every image to the class it is nearest to."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from attrs import evolve, field, frozen
+
+from geovlm._vectors import check_count, unit_rows
+from geovlm.errors import UnknownName, UsageError
+from geovlm.evaluation._collect import collect, encode_texts
+from geovlm.prompts import clean_class_name, fill_templates, resolve_templates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from geovlm.protocols import Encoder, Vectors
+    from geovlm.records import Record, Report
+
+__all__ = ["ClassificationResult", "class_vectors", "classify_vectors", "zero_shot"]
+
+ROWS_A_BLOCK = 16_384
+KEPT = 5
+
+
+@frozen(kw_only=True, eq=False)
+class ClassificationResult:
+    """How well images were classified. Every share is over *all* labelled inputs: one that failed is wrong.
+
+    Args:
+        classes: The names.
+        ids: The id of every input, in order.
+        truth: `(n,)`, each input's class, or −1 if it has no label.
+        ranking: `(n, k)`, the best classes of each input, best first; −1 where it failed.
+        scores: `(n, k)`, their cosines; NaN where the input failed.
+        report: What became of every input.
+    """
+
+    classes: tuple[str, ...]
+    ids: tuple[str, ...] = field(repr=False)
+    truth: NDArray[np.int64] = field(repr=False)
+    ranking: NDArray[np.int64] = field(repr=False)
+    scores: NDArray[np.float32] = field(repr=False)
+    report: Report = field(repr=False)
+
+    @property
+    def _labelled(self) -> NDArray[np.bool_]:
+        return self.truth >= 0
+
+    @property
+    def _read(self) -> NDArray[np.bool_]:
+        return self.ranking[:, 0] >= 0
+
+    @property
+    def coverage(self) -> float:
+        """Share of the inputs that could be read."""
+        return float(self._read.mean())
+
+    def accuracy(self, k: int = 1) -> float:
+        """Share of the labelled inputs whose class is among the best `k`, at most 5; NaN if there are no labels.
+
+        Raises:
+            UsageError: `k` is not between 1 and 5.
+        """
+        if check_count(k, name="k") > KEPT:
+            raise UsageError(f"The best {KEPT} classes of each input are kept, so k is at most {KEPT}, not {k}.")
+        hits = self._hits(k)[self._labelled]
+        return float(hits.mean()) if len(hits) else float("nan")
+
+    def _hits(self, k: int) -> NDArray[np.bool_]:
+        return np.asarray((self.ranking[:, :k] == self.truth[:, None]).any(axis=1) & self._labelled)
+
+    @property
+    def top1(self) -> float:
+        """Share of the labelled inputs that are classified rightly."""
+        return self.accuracy(1)
+
+    @property
+    def top5(self) -> float:
+        """Share of the labelled inputs whose class is among the best five."""
+        return self.accuracy(5)
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """`(classes, classes)`: how many readable inputs of the row's class were taken for the column's."""
+        counted = self._labelled & self._read
+        count = len(self.classes)
+        cells = self.truth[counted] * count + self.ranking[counted, 0]
+        return np.bincount(cells, minlength=count * count).reshape(count, count)
+
+    def confusion_to_pandas(self) -> pd.DataFrame:
+        """The confusion matrix with names: rows are true classes, columns are predictions."""
+        names = list(self.classes)
+        return pd.DataFrame(
+            self.confusion, index=pd.Index(names, name="label"), columns=pd.Index(names, name="predicted")
+        )
+
+    def per_class(self) -> pd.DataFrame:
+        """One row a class: how many images, how many of them failed, top-1 and top-5 over all of them."""
+        count = len(self.classes)
+
+        def tally(chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+            return np.bincount(self.truth[chosen & self._labelled], minlength=count)
+
+        images = tally(self._labelled)
+        with np.errstate(invalid="ignore"):
+            shares = {f"top{k}": tally(self._hits(k)) / images for k in (1, 5)}
+        index = pd.Index(list(self.classes), name="label")
+        return pd.DataFrame({"images": images, "failed": tally(~self._read), **shares}, index=index)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row an input: id, label, predicted class, its cosine, and whether it is right; no class if it failed."""
+        names = np.array([*self.classes, None], dtype=object)  # −1 finds the last
+        return pd.DataFrame(
+            {
+                "id": list(self.ids),
+                "label": names[self.truth],
+                "predicted": names[self.ranking[:, 0]],
+                "score": self.scores[:, 0],
+                "correct": self._hits(1),
+            }
+        )
+
+    def __str__(self) -> str:
+        labelled, total = int(self._labelled.sum()), len(self.ids)
+        over = f"all {total}" if labelled == total else f"the {labelled} labelled of {total}"
+        head = (
+            f"zero-shot: top-1 {self.top1:.2%}, top-5 {self.top5:.2%} over {over} inputs, {len(self.classes)} classes;"
+            f" {self.coverage:.2%} could be read"
+        )
+        table = self.per_class().query("images > 0").sort_values("top1", kind="stable")
+        return f"{head}\n{table.round(4).to_string()}" if labelled else head
+
+    def _repr_html_(self) -> str:
+        head = escape(str(self).split("\n", 1)[0])
+        return f"<p><b>{head}</b></p>{self.per_class().round(4).to_html()}"
+
+
+def zero_shot(
+    encoder: Encoder,
+    source: Iterable[Record],
+    *,
+    classes: Sequence[str] | None = None,
+    templates: str | Sequence[str] = "skyscript",
+    batch_size: int = 64,
+    progress: bool | None = None,
+) -> ClassificationResult:
+    """Classify images by the words for their classes, and compare with their labels.
+
+    Each class is the normalised mean of the vectors of its prompts (the ensemble of Radford et al., 2021, section
+    3.1.4); each image goes to the class with the largest cosine. Names are cleaned for the prompts: `BaseballField`
+    becomes "baseball field". Inputs without a label are classified and not counted.
+
+    Args:
+        encoder: What is measured.
+        source: Images with labels.
+        classes: Names of at least two classes; the labels of the source if not given. A label may be spelt as the
+            class is, or otherwise if it reads the same.
+        templates: A name in `geovlm.prompts.TEMPLATES`, or templates with one `{}` each.
+        batch_size: Images a batch.
+        progress: Show a bar; `None` decides by where the output goes.
+
+    Raises:
+        UsageError: Classes or templates cannot be right, a label is not among the classes, or there are no inputs.
+
+    Examples:
+        >>> from PIL import Image
+        >>> from geovlm import Record
+        >>> from geovlm.testing import HashEncoder
+        >>> colours = ("red", "green", "blue")
+        >>> scenes = [Record(id=c, image=Image.new("RGB", (8, 8), c), label=c) for c in colours]
+        >>> result = zero_shot(HashEncoder(), [*scenes, Record(id="broken", image=b"no image", label="red")])
+        >>> result.top1, result.coverage
+        (0.75, 0.75)
+    """
+    prompts = resolve_templates(templates)
+    names = _Names(classes)
+    found = collect(encoder, source, lambda record: names.of(record.label), batch_size=batch_size, progress=progress)
+    order = names.settled()
+    texts = class_vectors(encoder, order, prompts)
+    ranking = np.full((len(found.ids), min(KEPT, len(order))), -1, dtype=np.int64)
+    scores = np.full(ranking.shape, np.nan, dtype=np.float32)
+    read = found.place >= 0
+    if read.any():
+        ranking[read], scores[read] = classify_vectors(found.vectors[found.place[read]], texts, k=ranking.shape[1])
+    number = {name: position for position, name in enumerate(order)}
+    truth = np.array([-1 if name is None else number[name] for name in found.known], dtype=np.int64)
+    report = evolve(found.report, stage="zero-shot")
+    return ClassificationResult(
+        classes=order, ids=found.ids, truth=truth, ranking=ranking, scores=scores, report=report
+    )
+
+
+def class_vectors(encoder: Encoder, classes: Sequence[str], templates: str | Sequence[str] = "skyscript") -> Vectors:
+    """One vector a class: the normalised mean of the vectors of its prompts, float32 `(classes, dim)`.
+
+    Raises:
+        UsageError: A name is empty, or a template has not one `{}`.
+    """
+    prompts = [fill_templates(templates, clean_class_name(name)) for name in classes]
+    vectors = encode_texts(encoder, [prompt for filled in prompts for prompt in filled])
+    each = unit_rows(vectors).reshape(len(classes), -1, encoder.dim)
+    return unit_rows(each.mean(axis=1, dtype=np.float64), what="class")
+
+
+def classify_vectors(
+    images: NDArray[np.floating[Any]], class_vectors: NDArray[np.floating[Any]], *, k: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The best classes of each image, by cosine; of equals the first class wins.
+
+    Args:
+        images: `(n, dim)`; normalised here, which matters for half-precision files.
+        class_vectors: `(classes, dim)`; normalised here.
+        k: How many classes an image, at most all.
+
+    Returns:
+        Classes `(n, k)`, best first, and their cosines `(n, k)`.
+
+    Raises:
+        UsageError: Shapes do not fit, or a row is zero or not finite.
+
+    Examples:
+        >>> best, cosines = classify_vectors(np.array([[2.0, 0.0], [0.6, 0.8]]), np.eye(2), k=2)
+        >>> best.tolist(), cosines.astype(float).round(2).tolist()
+        ([[0, 1], [1, 0]], [[1.0, 0.0], [0.8, 0.6]])
+    """
+    texts = unit_rows(class_vectors, what="class")
+    check_count(k, name="k")
+    images = np.asarray(images)
+    ranking = np.empty((len(images), min(k, len(texts))), dtype=np.int64)
+    scores = np.empty(ranking.shape, dtype=np.float32)
+    for start in range(0, len(images), ROWS_A_BLOCK):
+        block = slice(start, start + ROWS_A_BLOCK)
+        cosines = unit_rows(images[block], dim=texts.shape[1], what="image") @ texts.T
+        ranking[block] = np.argsort(-cosines, axis=1, kind="stable")[:, : ranking.shape[1]]
+        scores[block] = np.take_along_axis(cosines, ranking[block], axis=1)
+    return ranking, scores
+
+
+class _Names:
+    """Which class a label means: the classes that were given, or all labels that come by."""
+
+    def __init__(self, classes: Sequence[str] | None) -> None:
+        self._is_open = classes is None
+        self._by_words: dict[str, str] = {}
+        if isinstance(classes, str):
+            raise UsageError(f"classes are several names, not the text {classes!r:.60}.")
+        for name in classes or ():
+            self._add(name)
+        if not self._is_open:
+            self.settled()
+
+    def _add(self, name: str) -> None:
+        words = clean_class_name(name)
+        if words in self._by_words:
+            raise UsageError(f"The classes {self._by_words[words]!r} and {name!r} read the same, “{words}”.")
+        self._by_words[words] = name
+
+    def of(self, label: str | None) -> str | None:
+        """The class that a label means; a new one if the classes are those of the source."""
+        if label is None:
+            return None
+        words = clean_class_name(label)
+        name = self._by_words.get(words)
+        if self._is_open and name != label:
+            self._add(label)
+            return label
+        if name is None:
+            raise UnknownName("class", label, self._by_words.values())
+        return name
+
+    def settled(self) -> tuple[str, ...]:
+        """The classes in their order: as given, or sorted."""
+        names = tuple(self._by_words.values())
+        if len(names) < 2:
+            said = "the labels of the source" if self._is_open else "classes"
+            raise UsageError(f"Classification needs at least two classes; {said}: {', '.join(names) or 'none'}.")
+        return tuple(sorted(names)) if self._is_open else names

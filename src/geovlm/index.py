@@ -1,0 +1,209 @@
+"""`Index`: an encoder and a store together, to be searched by text, by picture or by vector."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from operator import length_hint
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from geovlm import _progress
+from geovlm._hits import Hit, Hits, to_hits
+from geovlm._parts import IdSet
+from geovlm._tables import to_metadata
+from geovlm._vectors import check_count
+from geovlm.embedding import Embeddings, embed
+from geovlm.errors import ConfigMismatch, ImageError, UsageError
+from geovlm.filters import parse_filter
+from geovlm.imaging import open_image
+from geovlm.protocols import Encoder, VectorStore
+from geovlm.records import Failure, Record, Report
+from geovlm.stores.numpy import NumpyStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from geovlm.protocols import Where
+
+__all__ = ["Hit", "Hits", "Index", "Query"]
+
+Query: TypeAlias = "str | Path | Image.Image | NDArray[np.floating[Any]]"
+"""What can be asked: a text, the path of an image or an image, or a vector of shape `(dim,)`."""
+
+# Records embedded between two writes to the store: enough that the pipeline seldom runs dry, little enough to hold.
+RECORDS_A_WRITE = 4096
+
+
+class Index:
+    """Images to be searched by what they show.
+
+    Args:
+        encoder: What embeds images and queries.
+        store: Where the vectors are kept; a new `NumpyStore` in memory if none is given.
+
+    Raises:
+        ConfigMismatch: The store holds another encoder's vectors.
+
+    Examples:
+        >>> from geovlm.testing import HashEncoder
+        >>> index = Index(HashEncoder())
+        >>> scenes = [Record(id=c, image=Image.new("RGB", (8, 8), c), meta={"year": 2024}) for c in ("red", "blue")]
+        >>> print(index.add(scenes))
+        index: 2 done, 0 skipped, 0 failed of 2
+        >>> index.search("something blue", limit=1, where={"year": {"$gte": 2020}})[0].id
+        'blue'
+    """
+
+    def __init__(self, encoder: Encoder, store: VectorStore | None = None) -> None:
+        if not isinstance(encoder, Encoder):
+            raise UsageError(f"An Index needs an encoder, such as load_encoder({encoder!r:.80}) gives.")
+        if store is not None and not isinstance(store, VectorStore):
+            raise UsageError(f"An Index needs a store, such as NumpyStore(), not {store!r:.80}.")
+        self.encoder = encoder
+        self.store: VectorStore = NumpyStore() if store is None else store
+        self.store.bind(dim=encoder.dim, fingerprint=encoder.fingerprint)
+
+    def __len__(self) -> int:
+        return self.store.count()
+
+    def __repr__(self) -> str:
+        return f"Index({self.encoder.name!r}, {self.store!r})"
+
+    def add(
+        self,
+        source: Iterable[Record] | Embeddings,
+        *,
+        batch_size: int = 64,
+        on_error: Literal["skip", "raise"] = "skip",
+        progress: bool | None = None,
+    ) -> Report:
+        """Embed images and keep their vectors, or keep vectors that `embed` made; an id that is there is replaced.
+
+        Records are embedded and written a few thousand at a time, so that memory does not grow with their number. For
+        a large archive call `embed` with `out=…` first: that can be stopped and go on.
+
+        Args:
+            source: Images, or finished embeddings.
+            batch_size: Images a batch of the encoder.
+            on_error: `"raise"` stops at the first image that cannot be used.
+            progress: Show a bar; `None` decides by where the output goes.
+
+        Returns:
+            What became of every input; for embeddings, the failures are those of `embed`.
+
+        Raises:
+            ConfigMismatch: The embeddings are another encoder's.
+            UsageError: The source does not yield records.
+            ImageError: With `on_error="raise"`, the first failure.
+        """
+        if isinstance(source, str | os.PathLike):
+            raise UsageError(f"add takes a source of images; for a folder, FolderSource({os.fspath(source)!r}).")
+        started = monotonic()
+        if isinstance(source, Embeddings):
+            done, failures = self._add_embeddings(source, progress), list(source.report.failures)
+        else:
+            done, failures = self._add_records(source, batch_size, on_error, progress)
+        return Report(stage="index", done=done, failures=tuple(failures), seconds=monotonic() - started)
+
+    def _add_embeddings(self, embeddings: Embeddings, progress: bool | None) -> int:
+        if embeddings.encoder_fingerprint != self.encoder.fingerprint:
+            raise ConfigMismatch(
+                f"These embeddings were made by the encoder {embeddings.encoder_fingerprint}, and this index searches"
+                f" with {self.encoder.fingerprint} ({self.encoder.name}). Make the index with that encoder, or embed"
+                " the images again with this one, in another directory."
+            )
+        with _progress.bar(progress, total=len(embeddings), desc="index", unit="img") as bar:
+            return self._write(embeddings, bar.update)
+
+    def _write(self, embeddings: Embeddings, advance: Callable[[int], object]) -> int:
+        done = 0
+        for ids, vectors, records in embeddings.batches():
+            self.store.upsert(ids, vectors, [to_metadata(record) for record in records])
+            done += len(ids)
+            advance(len(ids))
+        return done
+
+    def _add_records(
+        self,
+        source: Iterable[Record],
+        batch_size: int,
+        on_error: Literal["skip", "raise"],
+        progress: bool | None,
+    ) -> tuple[int, list[Failure]]:
+        done, failures = 0, list[Failure]()
+        with _progress.bar(progress, total=length_hint(source) or None, desc="index", unit="img") as bar:
+            records = _unlike_before(source, failures, on_error)
+            while chunk := list(islice(records, RECORDS_A_WRITE)):
+                made = embed(chunk, self.encoder, batch_size=batch_size, on_error=on_error, progress=False)
+                done += self._write(made, bar.update)
+                failures += made.report.failures
+                bar.update(made.report.failed)
+        return done, failures
+
+    def search(self, query: Query, *, limit: int = 10, where: Where | None = None) -> Hits:
+        """Find the scenes that fit best.
+
+        Args:
+            query: A text; a `Path` or a PIL image for scenes like that one; a vector of shape `(dim,)`.
+            limit: How many hits at most.
+            where: A filter on metadata, such as `{"year": {"$gte": 2024}}`; see `geovlm.filters`.
+
+        Returns:
+            The hits, best first; none if the index is empty or nothing passes the filter.
+
+        Raises:
+            UsageError: The query, the limit or the filter cannot be right.
+            ImageError: The query image cannot be read.
+        """
+        count = check_count(limit, name="limit")
+        parse_filter(where)
+        vector, asked = self._vector(query)
+        found = self.store.query(vector[None, :], count, where=where)[0]
+        return to_hits(found, asked)
+
+    def _vector(self, query: Query) -> tuple[NDArray[np.floating[Any]], str]:
+        if isinstance(query, str):
+            return self.encoder.encode_texts([_checked_text(query)])[0], f"“{query}”"
+        if isinstance(query, Path):
+            return self.encoder.encode_images([open_image(query)])[0], f"the image {query.name}"
+        if isinstance(query, Image.Image):
+            return self.encoder.encode_images([open_image(query)])[0], "an image"
+        vector = np.asarray(query)
+        if vector.shape != (self.encoder.dim,) or vector.dtype.kind not in "fiu":
+            raise UsageError(
+                f"A query is a text, a Path or a PIL image, or a vector of shape ({self.encoder.dim},); not a"
+                f" {type(query).__name__} of shape {vector.shape}."
+            )
+        return vector, "a vector"
+
+
+def _checked_text(query: str) -> str:
+    if not query.strip():
+        raise UsageError("The query is empty; say in words what the scenes should show.")
+    if Path(query).suffix.lower() in Image.registered_extensions() and Path(query).is_file():
+        raise UsageError(f"{query!r} is a text here, and also a file; to search by that image, pass Path({query!r}).")
+    return query
+
+
+def _unlike_before(
+    source: Iterable[Record], failures: list[Failure], on_error: Literal["skip", "raise"]
+) -> Iterator[Record]:
+    """Records whose id has not come before; the others are failures, as they are in `embed`."""
+    seen = IdSet()
+    for record in source:
+        if isinstance(record, Record) and record.id in seen:
+            failure = Failure(id=record.id, uri=record.uri, stage="read", reason="another input has the same id")
+            if on_error == "raise":
+                raise ImageError(f"{failure.stage}: {failure.reason}", uri=record.uri or record.id)
+            failures.append(failure)
+            continue
+        if isinstance(record, Record):
+            seen.add(record.id)
+        yield record

@@ -1,0 +1,25 @@
+"""Where records come from: folders, tables, Hugging Face data sets; any iterable of `Record`s is a source too."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geovlm.sources.folder import FolderSource
+    from geovlm.sources.huggingface import HuggingFaceSource
+    from geovlm.sources.table import TableSource
+
+__all__ = ["FolderSource", "HuggingFaceSource", "TableSource"]
+
+_HOME_OF = {"FolderSource": "folder", "HuggingFaceSource": "huggingface", "TableSource": "table"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'geovlm.sources' has no attribute {name!r}")
+    return getattr(import_module(f"geovlm.sources.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

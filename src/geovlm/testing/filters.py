@@ -1,0 +1,147 @@
+"""Filters to test with: rows of every JSON type, a strategy that writes filters, and a second reading of the grammar.
+
+Needs hypothesis.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+__all__ = ["filters", "passes", "sample_rows"]
+
+ORDER = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
+NUMBERS: list[Any] = [0, 1, -1, 2.5, 2020, 2020.0, 2024]
+TEXTS: list[Any] = ["", "a", "b", "Beach", "2020-01-01", "2024-05-17"]
+ORDERED: list[Any] = [*NUMBERS, *TEXTS, True, False]
+LISTS: list[Any] = [[], ["a"], ["a", "b"], [1, True], [None], [["a"]]]
+MAPPINGS: list[Any] = [{}, {"gsd": 1}, {"gsd": 2.5, "name": "b"}, {"gsd": True}]
+ANYTHING: list[Any] = [*ORDERED, None, *LISTS, *MAPPINGS]
+
+COLUMNS: dict[str, list[Any]] = {
+    "year": [*NUMBERS, "2020", None],
+    "label": TEXTS,
+    "tags": [*LISTS, "a"],
+    "flag": [True, False, 1],
+    "camera": [*MAPPINGS, None],
+    "dotted.name": [1, "a"],
+}
+INSIDE: dict[str, list[Any]] = {"camera.gsd": [1, 2.5], "camera.name": ["b"], "tags.0": ["a", 1], "nowhere": [1]}
+
+
+def sample_rows(count: int) -> list[dict[str, Any]]:
+    """Seeded metadata with every JSON type, and with names that are missing."""
+    rng = np.random.default_rng(count)
+
+    def pick(values: list[Any]) -> Any:
+        return values[int(rng.integers(len(values)))]
+
+    return [{name: pick(pool) for name, pool in COLUMNS.items() if rng.random() < 0.7} for _ in range(count)]
+
+
+@st.composite
+def filters(draw: st.DrawFn) -> dict[str, Any]:
+    """Valid filters on `sample_rows`, nested some levels deep."""
+    return draw(_nested())
+
+
+@cache
+def _nested() -> st.SearchStrategy[dict[str, Any]]:
+    leaf = st.one_of([_entries(name, pool) for name, pool in (COLUMNS | INSIDE).items()])
+    return st.recursive(leaf | st.builds(operator.or_, leaf, leaf), _combined, max_leaves=4)
+
+
+def _entries(name: str, pool: list[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Filters on one name, mostly with values that it has."""
+    value = st.sampled_from(pool) | st.sampled_from(ANYTHING)
+    ordered = st.sampled_from([item for item in pool if isinstance(item, int | float | str)] or ORDERED)
+    operators = st.one_of(
+        _one_of_operators(("$eq", "$ne"), value),
+        _one_of_operators(("$in", "$nin"), st.lists(value, max_size=3)),
+        _one_of_operators(("$exists",), st.booleans()),
+        _one_of_operators(tuple(ORDER), ordered | st.sampled_from(ORDERED)),
+    )
+    several = operators | st.builds(operator.or_, operators, operators)
+    condition = several | st.builds(lambda part: {"$not": part}, several) | st.sampled_from(pool)
+    return st.builds(lambda wanted: {name: wanted}, condition)
+
+
+def _one_of_operators(names: tuple[str, ...], value: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.builds(lambda name, operand: {name: operand}, st.sampled_from(names), value)
+
+
+def _combined(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    several = st.lists(inner, min_size=1, max_size=3)
+    return st.one_of(
+        st.builds(lambda parts: {"$and": parts}, several),
+        st.builds(lambda parts: {"$or": parts}, several),
+        st.builds(lambda part: {"$not": part}, inner),
+    )
+
+
+def passes(where: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """A second, plain reading of `geovlm.filters`, to compare stores with."""
+    return all(_entry_passes(name, condition, row) for name, condition in where.items())
+
+
+def _entry_passes(name: str, condition: Any, row: Mapping[str, Any]) -> bool:
+    if name == "$and":
+        return all(passes(part, row) for part in condition)
+    if name == "$or":
+        return any(passes(part, row) for part in condition)
+    if name == "$not":
+        return not passes(condition, row)
+    values = _values(row, name)
+    if isinstance(condition, Mapping) and any(key.startswith("$") for key in condition):
+        return all(_condition_passes(op, operand, values) for op, operand in condition.items())
+    return _condition_passes("$eq", condition, values)
+
+
+def _values(row: Any, name: str) -> list[Any]:
+    """The value under a name as a list of one, or of none."""
+    if isinstance(row, Mapping) and name in row:
+        return [row[name]]
+    first, dot, rest = name.partition(".")
+    if isinstance(row, list) and first.isdigit() and int(first) < len(row):
+        inner = [row[int(first)]]
+    elif isinstance(row, Mapping) and first in row:
+        inner = [row[first]]
+    else:
+        return []
+    return _values(inner[0], rest) if dot else inner
+
+
+def _condition_passes(op: str, operand: Any, values: list[Any]) -> bool:
+    if op in ("$ne", "$nin", "$not"):
+        positive = {"$eq": operand} if op == "$ne" else {"$in": operand} if op == "$nin" else operand
+        return not all(_condition_passes(key, value, values) for key, value in positive.items())
+    if op == "$exists":
+        return bool(values) is operand
+    if op == "$in":
+        return any(_condition_passes("$eq", value, values) for value in operand)
+    return any(_scalar_passes(op, _typed(value), _typed(operand)) for value in values)
+
+
+def _scalar_passes(op: str, value: tuple[str, Any], operand: tuple[str, Any]) -> bool:
+    if op == "$eq":
+        return value == operand or (value[0] == "list" and operand in value[1])
+    comparable = value[0] == operand[0] and value[0] in ("bool", "number", "str")
+    return comparable and bool(ORDER[op](value[1], operand[1]))
+
+
+def _typed(value: Any) -> tuple[str, Any]:
+    """A value with its JSON type, so that `==` on the pair is equality in JSON."""
+    if isinstance(value, bool):
+        return "bool", value
+    if isinstance(value, int | float):
+        return "number", value
+    if isinstance(value, list):
+        return "list", [_typed(item) for item in value]
+    if isinstance(value, dict):
+        return "dict", {key: _typed(item) for key, item in value.items()}
+    return type(value).__name__, value

@@ -1,0 +1,80 @@
+"""SIGKILL at any moment, then the same call: the same weights, bit for bit, and the same manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = '''
+"""Fork a child for each run, so that the libraries are imported once; nothing of torch runs before the forks."""
+import os, random, signal, sys
+from pathlib import Path
+
+import torch
+import geovlm.encoders.openclip
+from geovlm import load_encoder
+from geovlm.training import ContrastiveTrainer, TrainingConfig
+from geovlm.training.learner import Learner
+from tests.training.conftest import fields
+
+folder, out = Path(sys.argv[1]), Path(sys.argv[2])
+
+
+def run(where, moments):
+    """Train; killed when so many notable calls have begun."""
+    torch.set_num_threads(1)
+    left = [moments]
+
+    def counted(function):
+        def call(*args, **kwargs):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+        return call
+
+    os.replace, os.fsync, os.mkdir = counted(os.replace), counted(os.fsync), counted(os.mkdir)
+    Path.unlink, Learner.step, torch.save = counted(Path.unlink), counted(Learner.step), counted(torch.save)
+    encoder = load_encoder(folder, device="cpu", dtype="float32")
+    config = TrainingConfig(epochs=3, batch_size=8, learning_rate=1e-3, checkpoint_interval=1, average=0.9)
+    ContrastiveTrainer(encoder, config).fit(fields(16), val=fields(4), out=where)
+
+
+def child(where, moments):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            run(where, moments)
+            os._exit(0)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+    status = os.waitpid(pid, 0)[1]
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, status
+    return os.WIFSIGNALED(status)
+
+
+assert not child(out / "whole", 0)
+draw, kills = random.Random(0), 0
+while child(out / "killed", draw.randint(1, 30)):
+    kills += 1
+print(kills)
+'''
+
+
+def state_of(out):
+    files = [out / "manifest.json", *sorted(p for p in (out / "encoder").rglob("*") if p.is_file())]
+    return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_killed_again_and_again_it_ends_the_same(encoders, tmp_path):
+    root = Path(__file__).parents[2]
+    call = [sys.executable, "-c", PROGRAM, str(encoders.folder("open_clip")), str(tmp_path)]
+    result = subprocess.run(call, capture_output=True, text=True, check=False, cwd=root)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) >= 4, "the kills missed the run"
+    assert state_of(tmp_path / "killed") == state_of(tmp_path / "whole")
+    assert not list(tmp_path.glob("killed/.*tmp"))
