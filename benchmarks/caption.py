@@ -1,6 +1,6 @@
 """`geovlm.caption` against the loop of the model card, with a BLIP of real size and random weights, on the CPU.
 
-    python benchmarks/caption.py IMAGES [--count 24] [--tokens 20]
+    python benchmarks/caption.py IMAGES [--count 24] [--tokens 20] [--threads N]
 
 Both caption the same files in the same process, one after the other. The peer opens one image at a time and calls
 `BlipForConditionalGeneration.generate` in float32. The end of a caption is forbidden, so that random weights do not
@@ -12,14 +12,19 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
 from PIL import Image
 
 import geovlm as gv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def save_model(folder: Path) -> None:
@@ -34,25 +39,30 @@ def save_model(folder: Path) -> None:
     transformers.BlipProcessor(transformers.BlipImageProcessor(), tokenizer).save_pretrained(folder)
 
 
-def loop(folder: Path, paths: list[str], tokens: int) -> float:
+@contextmanager
+def timed(label: str, images: int) -> Iterator[None]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(f"{label:24} {images / wall:6.2f} images/s   {cpu / images:6.2f} s of CPU an image", flush=True)
+
+
+def loop(folder: Path, paths: list[str], tokens: int) -> None:
     model = transformers.BlipForConditionalGeneration.from_pretrained(folder).eval()
     processor = transformers.AutoProcessor.from_pretrained(folder)
-    started = time.perf_counter()
-    for path in paths:
-        inputs = processor(images=Image.open(path).convert("RGB"), return_tensors="pt")
-        output = model.generate(**inputs, max_new_tokens=tokens)
-        processor.decode(output[0], skip_special_tokens=True)
-    return time.perf_counter() - started
+    with timed("loop, float32", len(paths)):
+        for path in paths:
+            inputs = processor(images=Image.open(path).convert("RGB"), return_tensors="pt")
+            output = model.generate(**inputs, max_new_tokens=tokens)
+            processor.decode(output[0], skip_special_tokens=True)
 
 
-def ours(folder: Path, records: list[gv.Record], tokens: int, dtype: str | None, out: Path) -> float:
+def ours(folder: Path, records: list[gv.Record], tokens: int, dtype: str, out: Path) -> None:
     options = gv.GenerationOptions(max_new_tokens=tokens)
     captioner = gv.load_captioner(folder, device="cpu", dtype=dtype, options=options)
-    started = time.perf_counter()
-    pairs = gv.caption(records, captioner, out=out, progress=False)
+    with timed(f"geovlm.caption, {dtype}", len(records)):
+        pairs = gv.caption(records, captioner, out=out, progress=False)
     assert pairs.report.done == len(records), pairs.report
-    print(f"  {captioner}")
-    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -60,16 +70,16 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--tokens", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     records = list(islice(gv.FolderSource(arguments.images), arguments.count))
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "blip"
         save_model(model)
-        peer = loop(model, [record.uri or "" for record in records], arguments.tokens)
-        print(f"loop, float32:            {len(records) / peer:6.2f} images/s")
-        for dtype, label in (("float32", "float32"), (None, "default")):
-            seconds = ours(model, records, arguments.tokens, dtype, Path(folder) / label)
-            print(f"geovlm.caption, {label}:  {len(records) / seconds:6.2f} images/s, {peer / seconds:.1f} x the loop")
+        loop(model, [record.uri or "" for record in records], arguments.tokens)
+        for dtype in ("float32", "bfloat16"):
+            ours(model, records, arguments.tokens, dtype, Path(folder) / dtype)
 
 
 if __name__ == "__main__":

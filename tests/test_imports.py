@@ -17,14 +17,15 @@ PACKAGE = Path(geovlm.__file__).parent
 
 # From the ground up. A module may import what stands on a lower floor, or its own package's private parts.
 FLOORS = [
-    {"errors", "_optional", "_progress", "_files"},
+    {"errors", "_optional", "_progress", "_files", "_torch"},
     {"imaging", "_tiff"},
     {"records"},
     {"protocols"},
-    {"registry", "_tables", "_parts", "_stream", "_images_on_disk", "_metrics", "prompts", "filters", "_html"},
-    {"_pairs", "_split"},
+    {"registry", "_tables", "_parts", "_stream", "_images_on_disk", "_metrics", "_vectors", "prompts"},
+    {"_pairs", "_split", "_html", "_hits", "filters"},
     {"sources", "encoders", "captioners", "stores", "dataset"},
-    {"embedding", "captioning", "index", "training", "evaluation"},
+    {"embedding", "captioning"},
+    {"index", "training", "evaluation"},
     {"agents", "testing"},
 ]
 FLOOR_OF = {name: height for height, floor in enumerate(FLOORS) for name in floor}
@@ -34,7 +35,8 @@ SAME_FLOOR = {
     ("imaging", "_tiff"),  # one reader in two files
     ("_tiff", "imaging"),
     ("_parts", "_tables"),  # a part is a table of records
-    ("index", "embedding"),  # an index embeds what it is given
+    ("_hits", "_html"),  # hits show themselves as pages
+    ("_html", "_hits"),  # and pages are typed by them
 }
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from geovlm.embedding import embed
 from PIL import Image
 
 from geovlm import index as index_module
 from geovlm._html import Section, results_page
+from geovlm.embedding import embed
 from geovlm.errors import ConfigMismatch, ImageError, StorageError, UsageError
 from geovlm.index import Hit, Hits, Index
 from geovlm.records import Footprint, Record
@@ -141,6 +141,13 @@ def test_text_image_and_vector_find_the_same(scenes: list[Record]) -> None:
     vector = HashEncoder().encode_texts(["blue"])[0]
     for query in ("something blue", path, Image.open(path), vector, vector.astype(np.float64) * 5):
         assert index.search(query, limit=1)[0].id == "blue"
+
+
+def test_numbers_that_are_missing_cost_no_image() -> None:
+    index = Index(HashEncoder())
+    meta = {"cloud": float("nan"), "gsd": float("inf"), "year": 2024}
+    assert index.add([Record(id="a", image=Image.new("RGB", (8, 8)), meta=meta)]).done == 1
+    assert index.search("black")[0].metadata == {"year": 2024}
 
 
 def test_a_hit_carries_what_is_known(scenes: list[Record]) -> None:

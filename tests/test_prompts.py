@@ -27,6 +27,7 @@ from geovlm.prompts import TEMPLATES, clean_class_name, fill_templates, resolve_
         ("  Ground__Track field ", "ground track field"),
         ("SportplatzÖffentlich", "sportplatz öffentlich"),
         ("école", "école"),
+        ("Straße", "straße"),
         ("体育场", "体育场"),
         ("vegetable/greenhouse", "vegetable/greenhouse"),
     ],

@@ -20,7 +20,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` on a temporary neighbour, then move it into place; a reader never sees half a file.
 
     Raises:
-        StorageError: The disk is full, read-only or gone; the temporary file is removed.
+        StorageError: The disk is full, read-only or gone; the temporary file is removed, as it is after any error.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -29,9 +29,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise StorageError(
             f"{path} could not be written ({error.strerror or error}). What was finished before is kept: make room or"
             " mend the disk, then repeat the same call."

@@ -7,6 +7,7 @@ what became of every input.
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -67,7 +68,7 @@ def to_record(row: Mapping[str, Any]) -> Record:
 
 def to_metadata(record: Record) -> dict[str, Any]:
     """What a vector store keeps of a record: its own fields that are set, and its `meta` beside them."""
-    fields: dict[str, Any] = dict(record.meta)
+    fields: dict[str, Any] = {name: value for name, value in record.meta.items() if not _is_no_number(value)}
     if record.uri is not None:
         fields["uri"] = record.uri
     if record.label is not None:
@@ -77,6 +78,11 @@ def to_metadata(record: Record) -> dict[str, Any]:
     if record.footprint is not None:
         fields["footprint"] = list(record.footprint.bounds)
     return fields
+
+
+def _is_no_number(value: Any) -> bool:
+    """NaN and infinities, which tables use for what is missing and JSON does not have."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def failures_in(table: pa.Table) -> Iterator[Failure]:

@@ -110,7 +110,7 @@ class Captioner(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def caption(self, records: Sequence[Record], images: Sequence[Image.Image]) -> list[Sequence[str]]:
+    def caption(self, records: Sequence[Record], images: Sequence[Image.Image]) -> Sequence[Sequence[str]]:
         """Write one or more captions for each image.
 
         Args:

@@ -216,6 +216,14 @@ def test_places_that_are_no_model(folders, tmp_path):
         load_captioner(tmp_path)
 
 
+def test_a_folder_called_like_a_name(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folders["blip"], "tags")
+    assert load_captioner("tags").name == "tags"
+    for place in ("./tags", tmp_path / "tags", type(tmp_path)("tags")):
+        assert load(place).fingerprint == load(folders["blip"]).fingerprint
+
+
 def test_names():
     with pytest.raises(UnknownName, match="Did you mean blip-large"):
         load_captioner("blip_large")
@@ -258,6 +266,7 @@ def test_a_plug_in_gets_all_arguments(monkeypatch):
         ({"max_new_tokens": 0}, "max_new_tokens is a whole number"),
         ({"num_beams": 1.5}, "num_beams is a whole number"),
         ({"temperature": 0, "do_sample": True}, "temperature is more than 0"),
+        ({"temperature": "hot", "do_sample": True}, "temperature is a number"),
         ({"top_p": 1.1, "do_sample": True}, "top_p is a share"),
         ({"temperature": 0.5}, "without do_sample"),
         ({"num_captions": 2}, "needs do_sample=True, or num_beams of at least 2"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -232,3 +235,25 @@ def test_a_device_or_precision_that_is_not_here_is_a_usage_error(folder):
         load_encoder(folder, device="gpu")
     with pytest.raises(UsageError, match="float32, bfloat16, float16"):
         load_encoder(folder, dtype="half")
+
+
+def test_a_full_disk_is_a_storage_error_and_leaves_nothing_behind(folders, tmp_path):
+    """A limit on the size of files stands for the full disk: both are refused by the system call that writes."""
+    code = """
+import resource, signal, sys
+from geovlm.encoders import load_encoder
+from geovlm.errors import StorageError
+encoders = [load_encoder(folder, device="cpu") for folder in sys.argv[2:]]
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+for encoder in encoders:
+    try:
+        encoder.save(sys.argv[1])
+    except StorageError as error:
+        assert "could not be written" in str(error)
+    else:
+        raise AssertionError
+"""
+    places = [tmp_path / "saved", folders["open_clip"], folders["siglip"]]
+    subprocess.run([sys.executable, "-c", code, *map(str, places)], check=True)
+    assert not list(tmp_path.iterdir())

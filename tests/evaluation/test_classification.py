@@ -121,7 +121,7 @@ def test_the_best_classes_are_those_of_a_plain_sort(images: Any, texts: Any, k: 
 
 
 def test_of_equal_classes_the_first_wins() -> None:
-    assert classify_vectors(np.ones((1, 4)), np.ones((3, 4)), k=3)[0].tolist() == [[0, 1, 2]]
+    assert classify_vectors(np.ones((1, 4)), np.ones((300, 4)), k=4)[0].tolist() == [[0, 1, 2, 3]]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,10 @@ def test_inputs_without_labels_are_classified_and_not_counted() -> None:
     records = [scene("a", "red", "red"), scene("b", "blue", None), scene("c", "green", "blue")]
     result = zero_shot(HashEncoder(), records, classes=("red", "blue"))
     assert result.top1 == pytest.approx(1 / 2)
-    assert result.to_pandas()["predicted"].tolist()[1] == "blue"
+    table = result.to_pandas()
+    assert table["label"].isna().tolist() == [False, True, False]
+    assert (table["predicted"][1], table["correct"][1]) == ("blue", False)
+    assert result.confusion.sum() == 2
     assert "over the 2 labelled of 3 inputs" in str(result)
     unlabelled = zero_shot(HashEncoder(), records[1:2], classes=("red", "blue"))
     assert np.isnan(unlabelled.top1)

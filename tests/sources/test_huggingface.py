@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+import zipfile
 
 import datasets
 import numpy as np
@@ -106,6 +107,14 @@ def test_a_stream_without_features():
     stream = datasets.IterableDataset.from_generator(rows)
     records = list(HuggingFaceSource(stream, image="picture"))
     assert [(_shade(r), r.captions) for r in records] == [(0, ("scene 0",)), (1, ("scene 1",)), (2, ("scene 2",))]
+
+
+def test_a_stream_out_of_an_archive(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    with zipfile.ZipFile(tmp_path / "scenes.zip", "w") as archive:
+        archive.writestr("a.png", _png(6))
+    stream = datasets.load_dataset("imagefolder", data_files=str(tmp_path / "scenes.zip"), streaming=True)
+    assert [_shade(r) for r in HuggingFaceSource(stream)] == [6]
 
 
 def test_neighbours_of_one_id_are_one_record(data):

@@ -63,7 +63,6 @@ class Forgetful(NumpyStore):
         return super().delete(ids and ids[:1], **options)
 
 
-@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @pytest.mark.parametrize(
     ("store", "test"),
     [

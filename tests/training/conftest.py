@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from geovlm import load_encoder
@@ -19,6 +20,15 @@ COLOURS = {
     "black": (15, 15, 15),
 }
 FOLDERS = {"open_clip": models.openclip_folder, "clip": models.clip_folder, "siglip": models.siglip_folder}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny models: with several threads, waiting for each other is all that they do on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Encoders:

@@ -12,7 +12,7 @@ PROGRAM = '''
 import os, random, signal, sys
 from pathlib import Path
 
-import torch
+import open_clip, torch, torch._dynamo
 import geovlm.encoders.openclip
 from geovlm import load_encoder
 from geovlm.training import ContrastiveTrainer, TrainingConfig
@@ -59,7 +59,7 @@ def child(where, moments):
 
 assert not child(out / "whole", 0)
 draw, kills = random.Random(0), 0
-while child(out / "killed", draw.randint(1, 30)):
+while child(out / "killed", draw.randint(5, 25)):
     kills += 1
 print(kills)
 '''

@@ -10,7 +10,7 @@ from geovlm.captioners.presets import PRESETS
 from geovlm.registry import Registry
 
 if TYPE_CHECKING:
-    from geovlm.captioners.blip import GenerationOptions
+    from geovlm.captioners.options import GenerationOptions
     from geovlm.protocols import Captioner
 
 __all__ = ["CAPTIONERS", "load_captioner"]
@@ -58,15 +58,14 @@ def load_captioner(
     """
     from geovlm.captioners.blip import load_blip
 
-    name = os.fspath(name_or_path)
-    factory = CAPTIONERS[name] if _is_name(name_or_path) else load_blip
+    # A path is made absolute, so that a folder of a known name is not taken for the name.
+    name = name_or_path if isinstance(name_or_path, str) else str(Path(name_or_path).absolute())
+    factory = CAPTIONERS[name] if _is_name(name) else load_blip
     captioner: Captioner = factory(name, device=device, dtype=dtype, options=options)
     return captioner
 
 
-def _is_name(name_or_path: str | os.PathLike[str]) -> bool:
-    """A known name, or one that can only be a misspelt name; a folder of a known name is `./name`."""
-    if not isinstance(name_or_path, str):
-        return False
-    is_place = name_or_path.startswith("hf:") or "/" in name_or_path or Path(name_or_path).expanduser().exists()
-    return name_or_path in PRESETS or (not is_place) or name_or_path in CAPTIONERS
+def _is_name(text: str) -> bool:
+    """Whether it is a known name, or can only be a misspelt one."""
+    is_place = text.startswith("hf:") or "/" in text or os.sep in text or Path(text).expanduser().exists()
+    return text in CAPTIONERS or not is_place

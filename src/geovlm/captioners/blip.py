@@ -34,16 +34,9 @@ ARCHITECTURE = {
     *("model_type", "num_attention_heads", "num_heads", "hidden_act", "activation_function", "feed_forward_proj"),
     *("layer_norm_eps", "layer_norm_epsilon", "bos_token_id", "eos_token_id", "sep_token_id", "pad_token_id"),
 }
-PREPROCESSING = (
-    "do_resize",
-    "size",
-    "resample",
-    "do_rescale",
-    "rescale_factor",
-    "do_normalize",
-    "image_mean",
-    "image_std",
-)
+PREPROCESSING = {
+    *("do_resize", "size", "resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
+}
 
 
 class BlipCaptioner:
@@ -105,13 +98,13 @@ class BlipCaptioner:
         parts = {
             "weights": weights.hexdigest(),
             "architecture": _architecture(self._model.config.to_dict()),
-            "preprocessing": {key: repr(preprocessing.get(key)) for key in PREPROCESSING},
+            "preprocessing": {key: repr(preprocessing.get(key)) for key in sorted(PREPROCESSING)},
             "vocabulary": self._tokenizer.get_vocab(),
             "options": asdict(self.options),
         }
         return digest(parts)
 
-    def caption(self, records: Sequence[Record], images: Sequence[Image.Image]) -> list[Sequence[str]]:
+    def caption(self, records: Sequence[Record], images: Sequence[Image.Image]) -> list[tuple[str, ...]]:
         """Write captions for a batch of RGB images of any size.
 
         Returns:
@@ -228,9 +221,10 @@ def _read_config(place: str, transformers: Any) -> dict[str, Any]:
     try:
         config, _ = transformers.PreTrainedConfig.get_config_dict(place)
     except OSError as error:
+        reason, _, _ = str(error).partition("\n")
         raise WeightsError(
             f"The weights of {place} are not on this machine and could not be fetched. Where there is a network:"
-            f" `hf download {place} --local-dir FOLDER`; then load_captioner('FOLDER')."
+            f" `hf download {place} --local-dir FOLDER`; then load_captioner('FOLDER'). ({reason})"
         ) from error
     return config
 

@@ -52,6 +52,9 @@ class GenerationOptions:
         for name in ("max_new_tokens", "num_beams", "num_captions"):
             if not isinstance(value := getattr(self, name), int) or value < 1:
                 raise UsageError(f"{name} is a whole number of at least 1, not {value!r}.")
+        for name in ("temperature", "top_p"):
+            if not isinstance(value := getattr(self, name), int | float):
+                raise UsageError(f"{name} is a number, not {value!r}.")
         if not self.temperature > 0:
             raise UsageError(
                 f"temperature is more than 0, not {self.temperature!r}; for the likeliest caption leave do_sample out."

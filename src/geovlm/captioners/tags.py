@@ -48,29 +48,9 @@ MOST_TAGS = 3
 # Names of land use that are adjectives, and names of things that are not counted.
 KINDS_OF_AREA = {"residential", "commercial", "industrial", "parking"}
 UNCOUNTED = {
-    "agriculture",
-    "cropland",
-    "earth",
-    "farmland",
-    "grass",
-    "grassland",
-    "ice",
-    "land",
-    "mud",
-    "pavement",
-    "rangeland",
-    "rock",
-    "sand",
-    "scrub",
-    "scrubland",
-    "sea",
-    "shrubland",
-    "snow",
-    "soil",
-    "vegetation",
-    "water",
-    "wetland",
-    "woodland",
+    *("agriculture", "cropland", "farmland", "grass", "grassland", "pavement", "rangeland", "scrub", "scrubland"),
+    *("earth", "ice", "land", "mud", "rock", "sand", "sea", "snow", "soil", "water"),
+    *("shrubland", "vegetation", "wetland", "woodland"),
 }
 SOUNDS_LIKE_A_CONSONANT = re.compile(r"(?:uni(?!n|m)|us[ae]|eu|one\b|once\b)")
 SOUNDS_LIKE_A_VOWEL = re.compile(r"(?:[aeiou]|hour|heir|honest)")
@@ -134,7 +114,7 @@ class TagCaptioner:
         """Changes with the templates, the seed, the number of captions and where the tags are."""
         return digest([WORDING, self.templates, self.seed, self.captions_per_image, self.tags_key])
 
-    def caption(self, records: Sequence[Record], images: Sequence[Image.Image]) -> list[Sequence[str]]:  # noqa: ARG002
+    def caption(self, records: Sequence[Record], images: Sequence[Image.Image]) -> list[tuple[str, ...]]:  # noqa: ARG002
         """Write captions for each record; `images` may be empty.
 
         Returns:

@@ -6,6 +6,7 @@ refused.
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import zipfile
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".zip")
 
 # What wrappers put before the names of a model's weights: distributed training, torch.compile.
-WRAPPERS = ("module.", "_orig_mod.")
+WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 SHOWN = 3
 
 
@@ -63,7 +64,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         keys = ", ".join(map(str, list(content)[:SHOWN]))
         raise WeightsError(f"{path} holds no weights by name: its first entries are {keys or 'none'}.")
     return Checkpoint(
-        state={_unwrapped(key): value for key, value in state.items()},
+        state={WRAPPERS.sub("", key): value for key, value in state.items()},
         names=tuple(name for name in names if isinstance(name, str)),
         path=path,
     )
@@ -109,10 +110,19 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a single number"
 
 
-def _unwrapped(key: str) -> str:
-    for wrapper in WRAPPERS:
-        key = key.removeprefix(wrapper)
-    return key
+def write_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write weights as safetensors.
+
+    Raises:
+        OSError: The disk refused; safetensors itself raises an error of its own.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({key: tensor.cpu().contiguous() for key, tensor in state.items()}, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

@@ -8,11 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
-from safetensors.torch import save_file
-
 from geovlm import _progress
 from geovlm._files import write_atomically
-from geovlm.encoders._checkpoint import read_checkpoint
+from geovlm.encoders._checkpoint import read_checkpoint, write_weights
 from geovlm.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -41,8 +39,8 @@ def preset_weights(name: str, preset: Preset) -> Path:
     fetched = folder / PurePosixPath(preset.url).name
     write_atomically(fetched, lambda temporary: _fetch(name, preset, temporary))
     try:
-        state = {key: tensor.contiguous() for key, tensor in read_checkpoint(fetched).state.items()}
-        write_atomically(kept, lambda temporary: save_file(state, temporary))
+        state = read_checkpoint(fetched).state
+        write_atomically(kept, lambda temporary: write_weights(state, temporary))
     finally:
         fetched.unlink()
     return kept

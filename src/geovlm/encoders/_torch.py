@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -237,8 +238,8 @@ class TorchEncoder(ABC):
             folder.mkdir(exist_ok=True)
             for file in temporary.iterdir():
                 file.replace(folder / file.name)
-        except OSError as error:
-            raise StorageError(f"{folder} could not be written ({error.strerror or error}).") from error
+        except (OSError, SafetensorError) as error:
+            raise StorageError(f"{folder} could not be written ({error}).") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -132,7 +132,7 @@ def _load(place: str, *, name: str, device: str | None, dtype: str | None) -> Hu
         processor = AutoProcessor.from_pretrained(place)
     except ImportError as error:
         raise MissingExtra("sentencepiece", "transformers", f"the tokenizer of {name}") from error
-    except (OSError, ValueError) as error:
+    except Exception as error:  # damaged tokenizers raise anything
         raise WeightsError(
             f"{name} has no processor that can be loaded ({_first_line(error)}). The folder needs the files of its"
             " image processor (preprocessor_config.json) and of its tokenizer."

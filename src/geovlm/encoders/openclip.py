@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
-from safetensors.torch import save_file
 
 from geovlm._optional import require
 from geovlm.encoders._architectures import (
@@ -18,7 +17,7 @@ from geovlm.encoders._architectures import (
     has_right_activation,
     usual_preprocessing,
 )
-from geovlm.encoders._checkpoint import load_strictly, read_checkpoint
+from geovlm.encoders._checkpoint import load_strictly, read_checkpoint, write_weights
 from geovlm.encoders._download import preset_weights
 from geovlm.encoders._preprocessing import Preprocessing
 from geovlm.encoders._torch import TorchEncoder
@@ -96,7 +95,7 @@ class OpenClipEncoder(TorchEncoder):
         return features
 
     def _write(self, folder: Path) -> None:
-        save_file({key: tensor.cpu().contiguous() for key, tensor in self.model.state_dict().items()}, folder / WEIGHTS)
+        write_weights(self.model.state_dict(), folder / WEIGHTS)
         if hasattr(self._tokenizer, "save_pretrained"):
             self._tokenizer.save_pretrained(folder)
         preprocess = self.preprocessing.to_json()
@@ -132,7 +131,11 @@ class _Plan:
         self, state: Mapping[str, Tensor], *, what: object, device: str | None, dtype: str | None
     ) -> OpenClipEncoder:
         """Make the model and put the weights into it; `what` they are is for messages."""
-        model = _new_model(self.config)
+        import torch
+
+        # The weights are drawn only to be replaced; the program around it must not notice.
+        with torch.random.fork_rng(devices=[]):
+            model = _new_model(self.config)
         load_strictly(model, _as_named_here(state, model), what=str(what), into=self.model)
         return OpenClipEncoder(
             model,

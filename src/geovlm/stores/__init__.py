@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Any
 from geovlm.registry import Registry
 
 if TYPE_CHECKING:
+    from geovlm.stores.lance import LanceStore
     from geovlm.stores.numpy import NumpyStore
 
-__all__ = ["STORES", "NumpyStore"]
+__all__ = ["STORES", "LanceStore", "NumpyStore"]
 
-STORES = Registry("store", group="geovlm.stores", builtin={"numpy": "geovlm.stores.numpy:NumpyStore"})
+_BUILTIN = {"lance": "geovlm.stores.lance:LanceStore", "numpy": "geovlm.stores.numpy:NumpyStore"}
+
+STORES = Registry("store", group="geovlm.stores", builtin=_BUILTIN)
 """Stores by name; other packages add theirs through the entry points `geovlm.stores`."""
 
 
 def __getattr__(name: str) -> Any:
-    if name == "NumpyStore":
-        return import_module("geovlm.stores.numpy").NumpyStore
+    for target in _BUILTIN.values():
+        module, _, attribute = target.partition(":")
+        if name == attribute:
+            return getattr(import_module(module), name)
     raise AttributeError(f"module 'geovlm.stores' has no attribute {name!r}")

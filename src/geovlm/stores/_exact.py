@@ -55,7 +55,7 @@ def _candidates(vectors: Vectors, queries: Vectors, k: int, rows: NDArray[np.int
     for start in range(0, total, ROWS_A_BLOCK):
         stop = min(start + ROWS_A_BLOCK, total)
         block = vectors[start:stop] if rows is None else vectors[rows[start:stop]]
-        scores = queries @ block.T
+        scores = np.ascontiguousarray((block @ queries.T).T)
         if stop - start >= k:
             kth = np.partition(scores, -k, axis=1)[:, -k]
             floor = np.maximum(floor, kth - MARGIN)

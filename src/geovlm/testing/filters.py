@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,8 @@ from hypothesis import strategies as st
 __all__ = ["filters", "passes", "sample_rows"]
 
 ORDER = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
+OPERATORS = ["$eq", "$ne", "$in", "$nin", "$exists", *ORDER]
+
 NUMBERS: list[Any] = [0, 1, -1, 2.5, 2020, 2020.0, 2024]
 TEXTS: list[Any] = ["", "a", "b", "Beach", "2020-01-01", "2024-05-17"]
 ORDERED: list[Any] = [*NUMBERS, *TEXTS, True, False]
@@ -47,32 +48,30 @@ def sample_rows(count: int) -> list[dict[str, Any]]:
 @st.composite
 def filters(draw: st.DrawFn) -> dict[str, Any]:
     """Valid filters on `sample_rows`, nested some levels deep."""
-    return draw(_nested())
+    leaf = _entry() | st.builds(operator.or_, _entry(), _entry())
+    return draw(st.recursive(leaf, _combined, max_leaves=4))
 
 
-@cache
-def _nested() -> st.SearchStrategy[dict[str, Any]]:
-    leaf = st.one_of([_entries(name, pool) for name, pool in (COLUMNS | INSIDE).items()])
-    return st.recursive(leaf | st.builds(operator.or_, leaf, leaf), _combined, max_leaves=4)
+@st.composite
+def _entry(draw: st.DrawFn) -> dict[str, Any]:
+    """A filter on one name, mostly with values that it has."""
+    name, pool = draw(st.sampled_from([*COLUMNS.items(), *INSIDE.items()]))
+    kind = draw(st.sampled_from(["value", "operators", "operators", "not"]))
+    if kind == "value":
+        return {name: draw(st.sampled_from(pool))}
+    chosen = draw(st.lists(st.sampled_from(OPERATORS), min_size=1, max_size=2))
+    condition = {op: draw(_operand(op, pool)) for op in chosen}
+    return {name: condition if kind == "operators" else {"$not": condition}}
 
 
-def _entries(name: str, pool: list[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Filters on one name, mostly with values that it has."""
+def _operand(op: str, pool: list[Any]) -> st.SearchStrategy[Any]:
+    if op == "$exists":
+        return st.booleans()
+    if op in ORDER:
+        own = [item for item in pool if isinstance(item, int | float | str)]
+        return st.sampled_from(own or ORDERED) | st.sampled_from(ORDERED)
     value = st.sampled_from(pool) | st.sampled_from(ANYTHING)
-    ordered = st.sampled_from([item for item in pool if isinstance(item, int | float | str)] or ORDERED)
-    operators = st.one_of(
-        _one_of_operators(("$eq", "$ne"), value),
-        _one_of_operators(("$in", "$nin"), st.lists(value, max_size=3)),
-        _one_of_operators(("$exists",), st.booleans()),
-        _one_of_operators(tuple(ORDER), ordered | st.sampled_from(ORDERED)),
-    )
-    several = operators | st.builds(operator.or_, operators, operators)
-    condition = several | st.builds(lambda part: {"$not": part}, several) | st.sampled_from(pool)
-    return st.builds(lambda wanted: {name: wanted}, condition)
-
-
-def _one_of_operators(names: tuple[str, ...], value: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.builds(lambda name, operand: {name: operand}, st.sampled_from(names), value)
+    return st.lists(value, max_size=3) if op in ("$in", "$nin") else value
 
 
 def _combined(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:

@@ -104,9 +104,16 @@ class VectorStoreContract:
         got = store.get(["a"])[0]
         assert got is not None
         got["tags"].append("c")
-        found = store.query(np.ones((1, DIM)), 1)[0]
-        assert found.metadata[0] == {"tags": ["a"]}
-        assert found.scores[0] == pytest.approx(1.0)
+        for _ in range(2):
+            found = store.query(np.ones((1, DIM)), 1)[0]
+            assert found.metadata[0] == {"tags": ["a"]}
+            assert found.scores[0] == pytest.approx(1.0)
+            found.metadata[0]["tags"].append("d")
+        for _ in range(2):
+            ((_, read, metadata),) = store.scan()
+            assert metadata == [{"tags": ["a"]}]
+            metadata[0]["tags"].append("e")
+            read[:] = -1
 
     def test_numpy_values_dates_and_tuples_are_kept_in_their_json_forms(self) -> None:
         store = self.make_store()

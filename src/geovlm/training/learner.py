@@ -45,7 +45,7 @@ class Learner:
         self._autocast = resolve_precision(config.precision, self.encoder.device) == "bfloat16"
         self._log_scale = _log_scale(self.encoder)
         # An encoder that starts above CLIP's limit, as SigLIP's do, may stay there.
-        self._max_log_scale = max(MAX_LOG_SCALE, float(self._log_scale))
+        self._max_log_scale = max(MAX_LOG_SCALE, float(self._log_scale.detach()))
         self._loss = make_loss(config)
         self._optimizer = make_optimizer(self.model, config)
         self._average = WeightAverage(self.model, config.average) if config.average else None

@@ -13,7 +13,7 @@ from geovlm.testing.data_api.errors import CommandFailure
 from geovlm.testing.data_api.filters import EVERYTHING, Clause, Comparison, Group, parse_filter
 from geovlm.testing.data_api.matching import check_indexed, matches
 from geovlm.testing.data_api.sorting import FieldSort, Sort, VectorSort, parse_sort
-from geovlm.testing.data_api.values import canonical
+from geovlm.testing.data_api.values import canonical, is_integer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,10 +117,12 @@ def parse_page_state(value: Any) -> PageState | None:
     if not text:
         return None
     try:
-        place, remaining = json.loads(base64.urlsafe_b64decode(text))
-        return PageState(int(place), None if remaining is None else int(remaining))
-    except (binascii.Error, ValueError, TypeError) as error:
-        raise checks.invalid("command.options.pageState", text, "not a page state of a response") from error
+        state = PageState(*json.loads(base64.urlsafe_b64decode(text)))
+    except (binascii.Error, ValueError, TypeError):
+        state = PageState(-1)
+    if not all(is_integer(number) and number >= 0 for number in (state.place, state.remaining or 0)):
+        raise checks.invalid("command.options.pageState", text, "not a page state of a response")
+    return state
 
 
 def unsorted_only(query: Query, state: PageState | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 
@@ -62,3 +63,8 @@ class Limits:
     vector_dimension: int = 4096
     name_chars: int = 48
     collections: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, not {value}")

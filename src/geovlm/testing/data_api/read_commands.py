@@ -10,6 +10,7 @@ from geovlm.testing.data_api.errors import CommandFailure
 from geovlm.testing.data_api.finding import PageState, Query, parse_page_state, parse_query, unsorted_only
 from geovlm.testing.data_api.projection import Projection
 from geovlm.testing.data_api.sorting import FieldSort, VectorSort
+from geovlm.testing.data_api.vectors import short_float
 
 if TYPE_CHECKING:
     from geovlm.testing.data_api.documents import Stored
@@ -36,7 +37,7 @@ def find(request: Request) -> Answer:
         documents = [projection.apply(stored.document) for stored in page]
     answer: Answer = {"data": {"documents": documents, "nextPageState": None if with_vector else after}}
     if with_vector:
-        answer["status"] = {"sortVector": _sort_vector(request, query)}
+        answer["status"] = {"sortVector": _sort_vector(query)}
     return answer
 
 
@@ -50,7 +51,7 @@ def find_one(request: Request) -> Answer:
     document = None if stored is None else _returned(projection, stored, similarity if with_similarity else None)
     answer: Answer = {"data": {"document": document}}
     if with_vector:
-        answer["status"] = {"sortVector": _sort_vector(request, query)}
+        answer["status"] = {"sortVector": _sort_vector(query)}
     return answer
 
 
@@ -129,5 +130,6 @@ def _returned(projection: Projection, stored: Stored, similarity: float | None) 
     return document if similarity is None else {**document, "$similarity": similarity}
 
 
-def _sort_vector(request: Request, query: Query) -> Any:
-    return request.fields["sort"]["$vector"] if isinstance(query.sort, VectorSort) else None
+def _sort_vector(query: Query) -> list[float] | None:
+    """The vector of the sort, as numbers whatever form it was sent in."""
+    return [short_float(value) for value in query.sort.vector] if isinstance(query.sort, VectorSort) else None

@@ -40,8 +40,9 @@ class FieldSort:
             raise CommandFailure("OVERLOADED_SORT_ROW_LIMIT", message)
         found.sort(key=lambda stored: order_key(stored.document["_id"]))
         for names, ascending in reversed(self.fields):
-            keys = {id(stored): order_key(value_at(stored.document, names)) for stored in found}
-            found.sort(key=lambda stored, keys=keys: keys[id(stored)], reverse=not ascending)
+            keys = [order_key(value_at(stored.document, names)) for stored in found]
+            places = sorted(range(len(found)), key=keys.__getitem__, reverse=not ascending)
+            found = [found[place] for place in places]
         return found
 
 

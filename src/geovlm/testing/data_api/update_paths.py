@@ -13,6 +13,8 @@ _ON_DEMAND = {
     "$vectorize": "UNSUPPORTED_UPDATE_OPERATOR_FOR_VECTORIZE",
     "$lexical": "UNSUPPORTED_UPDATE_OPERATOR_FOR_LEXICAL",
 }
+# Far above what an array may have, far below what would fill the memory.
+_LARGEST_INDEX = 1_000_000
 _WHOLE_VALUE = frozenset({"$set", "$setOnInsert", "$unset"})
 
 
@@ -60,6 +62,8 @@ class Place:
     def put(self, value: Any) -> None:
         """Write a value there, with nulls in an array before it."""
         if isinstance(self.holder, list):
+            if self.key > _LARGEST_INDEX:
+                raise bad_path(f"index {self.key} is too large for an Array")
             self.holder.extend([None] * (self.key + 1 - len(self.holder)))
         self.holder[self.key] = value
 

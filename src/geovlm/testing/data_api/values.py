@@ -119,13 +119,9 @@ def document_key(value: Any) -> Canonical:
     """
     if isinstance(value, str) and not value:
         raise CommandFailure("SHRED_BAD_DOCID_VALUE", "Bad value for '_id' field: empty String not allowed. Name it.")
-    if isinstance(value, (list, dict)):
-        key = extended_key(value)
-        form = extended_form(key, value[key]) if key else None
-        if form is None:
-            message = (
-                f"a document's _id must be a String, Number, Boolean, null, $date, $uuid or $objectId, not {value}"
-            )
-            raise CommandFailure("SHRED_BAD_DOCID_TYPE", f"Bad type for '_id' field: {message} ({json_type(value)}).")
-        return form
-    return canonical(value)
+    form = canonical(value)
+    if form[0] in {"array", "object"}:
+        needed = "a String, Number, Boolean, null, $date, $uuid or $objectId"
+        message = f"Bad type for '_id' field: it must be {needed}, not {json_type(value)} {value!r}."
+        raise CommandFailure("SHRED_BAD_DOCID_TYPE", message)
+    return form
