@@ -104,6 +104,8 @@ def test_the_meaning_of_each_operator(where: Any, row: Any, expected: Any) -> No
         ({"year": {"$in": "abc"}}, "list of values"),
         ({"year": {"$exists": 1}}, "True or False"),
         ({"year": {"$not": 3}}, "takes operators"),
+        ({"year": {"$not": {}}}, "takes operators"),
+        ({"year": {"$not": {"name": 3}}}, "takes operators"),
         ({"$and": []}, "at least one filter"),
         ({"$or": {"a": 1}}, "list of at least one"),
         ({"$not": [{"a": 1}]}, "takes filters"),

@@ -78,7 +78,7 @@ class Hits(Sequence[Hit]):
         Raises:
             StorageError: It cannot be written.
         """
-        out = Path(path)
+        out = Path(path).expanduser()
         results_page(f"Search: {self.query}", [Section(heading=f"{len(self)} hits", hits=self)], out=out)
         return out
 

@@ -175,7 +175,7 @@ def _parse_condition(name: str, op: str, operand: Any) -> Filter:
     if op not in _ON_VALUES:
         raise _unknown(op, _ON_VALUES, "on a value")
     if op == "$not":
-        if not isinstance(operand, Mapping) or not all(str(key).startswith("$") for key in operand):
+        if not isinstance(operand, Mapping) or not operand or not all(str(key).startswith("$") for key in operand):
             raise UsageError(f'$not below {name!r} takes operators, such as {{"$gt": 3}}, not {operand!r:.80}.')
         return Not(_all([_parse_condition(name, key, value) for key, value in operand.items()]))
     if op in _NEGATIVE:

@@ -145,7 +145,9 @@ class VectorStore(Protocol):
     - The first `upsert` (or `bind`) ties the store to one encoder's fingerprint; another's vectors are refused.
     - Scores are cosines in [−1, 1]; ties come in order of id.
     - Metadata is JSON-like: text, numbers, booleans, `None`, lists and mappings of these. A filter (`where`) on a
-      name that a row does not have is false for that row, except `$exists: false`, `$ne` and `$nin`.
+      name that a row does not have is false for that row, except `$exists: false`, `$ne`, `$nin` and `$not`; what
+      each operator means is told in `geovlm.filters`.
+    - An `upsert` of many rows ends as one of each row after the other would: an id that comes twice meets itself.
     """
 
     def bind(self, *, dim: int, fingerprint: str) -> None:

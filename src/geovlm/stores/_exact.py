@@ -24,6 +24,9 @@ MARGIN = np.float32(1e-5)
 # so that equal vectors have equal scores and ties can be settled by id.
 DIGITS = 7
 
+# So many times k hits of a query in one block are too many.
+CROWD = 4
+
 Ranked = tuple["NDArray[np.int64]", "NDArray[np.float64]"]
 
 
@@ -52,23 +55,37 @@ def _candidates(vectors: Vectors, queries: Vectors, k: int, rows: NDArray[np.int
     total = len(vectors) if rows is None else len(rows)
     floor = np.full(len(queries), -np.inf, dtype=np.float32)
     kept: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+    crowded = True
     for start in range(0, total, ROWS_A_BLOCK):
         stop = min(start + ROWS_A_BLOCK, total)
         block = vectors[start:stop] if rows is None else vectors[rows[start:stop]]
-        scores = np.ascontiguousarray((block @ queries.T).T)
-        if stop - start >= k:
-            kth = np.partition(scores, -k, axis=1)[:, -k]
-            floor = np.maximum(floor, kth - MARGIN)
+        scores = (block @ queries.T).T  # a third faster than queries @ block.T
+        if crowded and stop - start >= k:
+            floor = np.maximum(floor, _kth(scores, k) - MARGIN)
         query, column = np.nonzero(scores >= floor[:, None])
         place = start + column
         kept.append((query, place if rows is None else rows[place], scores[query, column]))
+        # The floor of one block serves the next ones, until they are so much nearer that it holds too little back.
+        crowded = len(query) > CROWD * k * len(queries)
     if not kept:
         return [np.empty(0, dtype=np.int64) for _ in queries]
     owner, row, score = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-    near = score >= floor[owner]
-    owner, row = owner[near], row[near]
+    return [_nearest_of(row[own], score[own], k) for own in _groups(owner, len(queries))]
+
+
+def _kth(scores: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """The `k`-th largest along the last axis."""
+    return np.asarray(np.partition(scores, -k, axis=-1)[..., -k])
+
+
+def _groups(owner: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
+    """For each of `count` owners the places where it stands."""
     order = np.argsort(owner, kind="stable")
-    return np.split(row[order], np.searchsorted(owner[order], np.arange(1, len(queries))))
+    return np.split(order, np.searchsorted(owner[order], np.arange(1, count)))
+
+
+def _nearest_of(rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    return rows if len(rows) <= k else rows[scores >= _kth(scores, k) - MARGIN]
 
 
 def rank(vectors: Vectors, ids: Sequence[str], query: Vectors, k: int, candidates: NDArray[np.int64]) -> Ranked:
