@@ -1,7 +1,7 @@
 """The whole loop in one run: caption, split, fine-tune, embed, query, and a page with the answers.
 
-Without arguments it works on synthetic scenes (drawn, not photographed) with a small model trained from scratch, and needs
-no key, no weights and no network. With your own images and weights:
+Without arguments it works on synthetic scenes (drawn, not photographed) with a small model trained from scratch: no
+key, no weights and no network are needed. With your own images and weights:
 
     python examples/quickstart.py --data scenes/ --encoder skyclip-vit-b-32 --captioner blip-base
 """

@@ -104,7 +104,7 @@ def test_repeating_does_nothing_and_gives_the_same(tmp_path, encoder):
     files = digests(tmp_path / "run")
     again = workflow.run(source, queries=["a blue field"])
     assert workflow.caption.captioner.seen == []
-    assert steps(again) == {name: (0, 16, 0) for name in steps(first)}
+    assert steps(again) == dict.fromkeys(steps(first), (0, 16, 0))
     changed = {name for name, value in digests(tmp_path / "run").items() if files[name] != value}
     assert changed <= {"report.html", "report.json"}
 
@@ -156,9 +156,7 @@ def test_losses_are_told_with_their_stage(tmp_path):
 
 
 def test_captions_that_the_source_brings(tmp_path):
-    records = [
-        gv.Record(id=c, image=Image.new("RGB", (8, 8), c), captions=f"a {c} field", label=c) for c in COLOURS
-    ]
+    records = [gv.Record(id=c, image=Image.new("RGB", (8, 8), c), captions=f"a {c} field", label=c) for c in COLOURS]
     result = Workflow(out=tmp_path / "run", encoder=HashEncoder()).run(iter(records), queries=["x"])
     assert sorted(r.captions for r in result.pairs) == sorted((f"a {c} field",) for c in COLOURS)
     assert len(result.index) == 4

@@ -385,7 +385,7 @@ class Workflow:
         lines = [str(step) for step in steps]
         if training is not None:
             lines += ["", str(training.report)]
-        agent.run(queries, out=page, title=f"{self.out.name}: results", lead="\n".join(lines))
+        agent.run(queries, out=page, title="What was found", lead="\n".join(lines))
         summary = [{**asdict(step), "path": step.path.name} for step in steps]
         write_json(self.out / "report.json", summary)
         return page
