@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from geovlm.errors import ImageError, UsageError
-from geovlm.records import Record
+from geovlm.records import Failure, Record
 from geovlm.training import Augmentation, TrainingConfig
 from geovlm.training.data import Batches, Pairs, Pixels
 
@@ -125,6 +125,13 @@ def test_images_are_decoded_once():
     assert [(f.id, f.stage, f.reason) for f in pixels.failures.values()] == [("r2", "decode", "OSError: gone")]
     with pytest.raises(ImageError, match="gone"):
         pixels[2]
+
+
+def test_an_image_that_failed_in_an_earlier_call_is_tried_again():
+    _, pixels = batches([record(0)])
+    pixels.failures[0] = Failure(id="r0", stage="decode", reason="the network was down")
+    assert pixels[0].shape == (6, 6, 3)
+    assert not pixels.failures
 
 
 def test_a_broken_image_changes_nothing_for_the_others():

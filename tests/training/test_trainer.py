@@ -70,13 +70,23 @@ def test_it_learns_and_leaves_the_base_alone(kind, precision, encoders, tmp_path
     assert result.data.done == 42
 
 
+def test_the_result_computes_as_its_base_did_and_keeps_exact_weights(encoders, tmp_path):
+    base = load_encoder(encoders.folder("open_clip"), device="cpu", dtype="bfloat16")
+    result = ContrastiveTrainer(base, config(epochs=1)).fit(fields(12), out=tmp_path)
+    assert result.encoder.dtype == "bfloat16"
+    assert {tensor.dtype for tensor in weights(result.encoder).values()} == {torch.float32}
+
+
 def test_the_report_compares_on_the_same_pairs(base, tmp_path):
     val = [*fields(5), Record(id="gone", image="nowhere.jpg", captions=["a lost field"])]
     result = ContrastiveTrainer(base, config(epochs=1)).fit(fields(12), val=val, out=tmp_path)
     table = result.report.to_pandas()
     assert list(table.columns) == ["before", "after", "change"]
-    assert table.index[0] == "loss"
-    assert table.index[-1] == "mean recall"
+    ways = [f"{way} R@{k}" for way in ("image→text", "text→image") for k in (1, 5, 10)]
+    assert list(table.index) == ["loss", *ways, "mean recall"]
+    rows = result.history.to_pandas()
+    assert list(rows.columns[:5]) == ["epoch", "step", "train_loss", "learning_rate", "logit_scale"]
+    assert list(rows.columns[5:]) == [f"val {name}" for name in table.index]
     # Five of six images can be found, and ten of eleven captions; the lost pair is missed, not left out.
     assert table.loc["image→text R@10", "after"] == pytest.approx(5 / 6)
     assert table.loc["text→image R@10", "after"] == pytest.approx(10 / 11)
@@ -200,6 +210,13 @@ def test_only_broken_images_is_an_error(base, tmp_path):
         ContrastiveTrainer(base, config()).fit(train, out=tmp_path)
 
 
+def test_only_broken_held_out_images_is_an_error_before_training(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(Learner, "step", None)
+    val = [Record(id="gone", image="nowhere.jpg", captions=["a field"])]
+    with pytest.raises(UsageError, match=r"None of the held-out images can be read.*nowhere.jpg: decode: the file"):
+        ContrastiveTrainer(base, config()).fit(fields(12), val=val, out=tmp_path)
+
+
 @pytest.mark.parametrize("count", [2, 13])
 def test_sets_smaller_than_a_batch(count, base, tmp_path):
     result = ContrastiveTrainer(base, config(batch_size=500, epochs=1)).fit(fields(count), out=tmp_path)
@@ -216,9 +233,14 @@ def test_wrong_calls_say_what_to_do(base, tmp_path):
     with pytest.raises(UsageError, match="val has 0 records"):
         ContrastiveTrainer(base).fit(fields(12), val=[], out=tmp_path)
     with pytest.raises(UsageError, match="does not end in a training of 2"):
-        ContrastiveTrainer(base, config(warmup=5)).fit(fields(12), out=tmp_path / "new")
-    with pytest.raises(UsageError, match="not finished"):
-        TrainingResult.open(tmp_path / "new")
+        ContrastiveTrainer(base, config(warmup=5)).fit(fields(12), out=tmp_path)
+    assert not list(tmp_path.iterdir()), "nothing was started"
+
+
+def test_an_unfinished_run_is_not_opened(base, tmp_path, monkeypatch):
+    interrupted(ContrastiveTrainer(base, config()), 0, monkeypatch, tmp_path)
+    with pytest.raises(UsageError, match="not finished; repeat the fit"):
+        TrainingResult.open(tmp_path)
 
 
 def test_a_rate_that_moves_nothing_is_a_warning(base, tmp_path):

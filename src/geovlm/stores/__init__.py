@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 from geovlm.registry import Registry
 
 if TYPE_CHECKING:
+    from geovlm.stores.astra import AstraStore
     from geovlm.stores.lance import LanceStore
     from geovlm.stores.numpy import NumpyStore
 
-__all__ = ["STORES", "LanceStore", "NumpyStore"]
+__all__ = ["STORES", "AstraStore", "LanceStore", "NumpyStore"]
 
-_BUILTIN = {"lance": "geovlm.stores.lance:LanceStore", "numpy": "geovlm.stores.numpy:NumpyStore"}
+_BUILTIN = {
+    "astra": "geovlm.stores.astra:AstraStore",
+    "lance": "geovlm.stores.lance:LanceStore",
+    "numpy": "geovlm.stores.numpy:NumpyStore",
+}
 
 STORES = Registry("store", group="geovlm.stores", builtin=_BUILTIN)
 """Stores by name; other packages add theirs through the entry points `geovlm.stores`."""

@@ -39,7 +39,18 @@ def check_metadata(metadata: Sequence[Mapping[str, Any]] | None, rows: int) -> l
         return [{} for _ in range(rows)]
     if len(metadata) != rows:
         raise UsageError(f"There are {rows} ids and {len(metadata)} rows of metadata; they go in pairs.")
-    return [_as_json(row, position) for position, row in enumerate(metadata)]
+    return _all_as_json(metadata) or [_as_json(row, position) for position, row in enumerate(metadata)]
+
+
+def _all_as_json(metadata: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+    """All rows at once, in less than half of the time; `None` if one may be wrong, so that each is looked at."""
+    if not all(isinstance(row, Mapping) for row in metadata):
+        return None
+    try:
+        text = _ENCODER.encode([dict(row) for row in metadata])
+    except (TypeError, ValueError):
+        return None
+    return None if '"$' in text else json.loads(text)
 
 
 def _as_json(row: Mapping[str, Any], position: int) -> dict[str, Any]:

@@ -1,11 +1,16 @@
-"""When a `LanceStore` gets its indexes, of which kind, and how they are asked."""
+"""When a `LanceStore` gets its indexes, of which kind, and how they are asked.
+
+The index over the vectors (IVF_RQ) sorts them into partitions and keeps a code of 4 bits a number (RaBitQ, Gao and Long
+2024; Gao et al. 2025). A query reads the codes of the nearest `PROBED` partitions, which are all of them up to a
+million rows. Fewer would do where the query lies among the vectors, as an image among images. Texts lie apart from
+images in the space of a CLIP model, and the images nearest to one are spread over half of the partitions.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from math import isqrt
 from typing import TYPE_CHECKING, Any
-
-from attrs import frozen
 
 from geovlm._optional import require
 from geovlm.stores._lance_search import Probe
@@ -13,42 +18,59 @@ from geovlm.stores._lance_search import Probe
 if TYPE_CHECKING:
     from geovlm.stores._lance_table import About, LanceTable
 
-# Below this a query that compares with every vector takes some ten milliseconds.
-INDEX_FROM = 100_000
-ROWS_A_PARTITION = 1000
-# Partitions follow from the rows at the time of the build; the index is made anew when there are this many times more.
+# With fewer rows, comparing with every vector takes less than some fifty milliseconds.
+INDEX_FROM = 20_000
+# The index is made anew for this many times the rows: its partitions follow from the rows at the time.
 GROWTH = 4
-# Rows that the index does not know are compared with directly; this part of the table may wait, and this many rows.
-UNINDEXED_PART, UNINDEXED_ROWS = 20, 20_000
-SMALL_FILES = 32
+ROWS_A_PARTITION = 4000
+BITS = 4
+PROBED = 256
+
+# Below these, tidying costs more than it saves: files of less than 100,000 rows, rows that the index does not know,
+# and rows that were removed or replaced, as a part of all (one in so many).
+SMALL_FILES = 100
+WAITING_ROWS, WAITING_PART = 20_000, 20
+STALE_ROWS, STALE_PART = 20_000, 5
 # Versions are kept this long for those who still read them.
 KEEP_VERSIONS = timedelta(hours=1)
 
-ROWS_KEY = "geovlm.indexed_rows"
-INDEX = "vector_idx"
+# A column's values are looked at in this many rows. Few values are held in bitmaps; long texts are not asked for whole.
 SAMPLE = 10_000
 FEW_VALUES = 1000
-LONG_TEXT = 256
+LONG_TEXT = 200
 MAX_COLUMNS = 64
+
+INDEX = "vector_idx"
+ROWS_KEY, PARTITIONS_KEY = "geovlm.indexed_rows", "geovlm.partitions"
 
 
 def probe_of(about: About) -> Probe | None:
     """How a query uses the index; `None` if there is none."""
-    if ROWS_KEY not in about.settings:
+    if PARTITIONS_KEY not in about.settings:
         return None
-    return Probe(partitions=64, refine=8)
+    return Probe(partitions=PROBED, all_of_them=int(about.settings[PARTITIONS_KEY]) <= PROBED)
 
 
-def tidy(place: LanceTable, table: Any) -> None:
-    """Join small files, let the indexes know new rows, make them when it pays; only inside `writing`."""
-    rows = table.count_rows()
-    indexed = int(place.about(table).settings.get(ROWS_KEY, 0))
-    waiting = table.index_stats(INDEX).num_unindexed_rows if indexed else 0
-    small = table.stats()["fragment_stats"]["num_small_fragments"]
-    if small >= SMALL_FILES or waiting >= max(UNINDEXED_ROWS, rows // UNINDEXED_PART):
-        table.optimize(cleanup_older_than=KEEP_VERSIONS)
+def tidy(place: LanceTable, table: Any, *, stale: int) -> None:
+    """Join small files, let the indexes know new rows, make them when it pays; only inside `writing`.
+
+    Args:
+        place: Where the table is.
+        table: The `lancedb` table.
+        stale: How many rows were removed or replaced since the last time.
+    """
+    rows, indexed = table.count_rows(), int(place.about(table).settings.get(ROWS_KEY, 0))
     if rows >= max(INDEX_FROM, GROWTH * indexed):
         build(place, table)
+        indexed = rows
+    waiting = table.index_stats(INDEX).num_unindexed_rows if indexed else 0
+    small = table.stats()["fragment_stats"]["num_small_fragments"]
+    if (
+        small >= SMALL_FILES
+        or waiting >= max(WAITING_ROWS, rows // WAITING_PART)
+        or stale >= max(STALE_ROWS, rows // STALE_PART)
+    ):
+        table.optimize(cleanup_older_than=KEEP_VERSIONS)
 
 
 def build(place: LanceTable, table: Any) -> None:
@@ -56,24 +78,38 @@ def build(place: LanceTable, table: Any) -> None:
     rows = table.count_rows()
     if not rows:
         return
-    kinds = require("lancedb.index", extra="lance")
-    about = place.about(table)
-    # Codes of one bit a number; Lance makes them of vectors whose length is a multiple of 8.
-    kind = kinds.IvfSq if about.dim % 8 else kinds.IvfRq
-    config = kind(distance_type="cosine", num_partitions=max(1, rows // ROWS_A_PARTITION))
+    kinds, about = require("lancedb.index", extra="lance"), place.about(table)
+    settings: dict[str, Any] = {"distance_type": "cosine", "num_partitions": partitions_for(rows)}
+    # RaBitQ wants whole bytes.
+    config = kinds.IvfSq(**settings) if about.dim % 8 else kinds.IvfRq(**settings, num_bits=BITS)
     table.create_index("vector", config=config, name=INDEX, replace=True)
-    place.describe(table, {ROWS_KEY: str(rows)})
-    for column, scalar in _worth_indexing(table, about).items():
-        table.create_index(column, config=getattr(kinds, scalar)(), replace=True)
+    place.describe(table, {ROWS_KEY: str(rows), PARTITIONS_KEY: str(settings["num_partitions"])})
+    for column, kind in {"id": "BTree", **_kinds_of_index(table, about)}.items():
+        table.create_index(column, config=getattr(kinds, kind)(), replace=True)
 
 
-def _worth_indexing(table: Any, about: About) -> dict[str, str]:
-    """The columns to index, and the kind of index of each: by looking at a sample of the rows."""
-    chosen = {"id": "BTree"}
-    columns = sorted(column for column in about.layout.columns if column[0] in "ntbi")
-    sample = table.search().select(columns).limit(SAMPLE).to_arrow() if columns else None
-    for column in columns[:MAX_COLUMNS]:
-        values = sample[column].drop_null()
-        if column[0] in "nb":
-            chosen[column] = "BTree" if column[0] == "n" else "Bitmap"
-    return chosen
+def partitions_for(rows: int) -> int:
+    """How many partitions an index has: of 4,000 rows up to a million, of more beyond, for the sake of the build."""
+    return max(1, min(rows // ROWS_A_PARTITION, isqrt(rows) // 4))
+
+
+def _kinds_of_index(table: Any, about: About) -> dict[str, str]:
+    """The columns of metadata that are worth an index, and its kind, by a sample of the rows."""
+    columns = sorted(column for column in about.layout.columns if column[0] in "ntbi")[:MAX_COLUMNS]
+    if not columns:
+        return {}
+    sample = table.search().select(columns).limit(SAMPLE).to_arrow()
+    kinds = {column: _kind_of_index(column[0], sample[column].drop_null()) for column in columns}
+    return {column: kind for column, kind in kinds.items() if kind}
+
+
+def _kind_of_index(kind: str, values: Any) -> str | None:
+    if kind in "nb":
+        return "BTree" if kind == "n" else "Bitmap"
+    texts = values.combine_chunks().flatten() if kind == "i" else values
+    few = len(texts.unique()) <= FEW_VALUES
+    if kind == "i":
+        return "LabelList" if few else None
+    if few:
+        return "Bitmap"
+    return "BTree" if texts.nbytes <= LONG_TEXT * len(texts) else None

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from geovlm.protocols import Vectors
 
 QUERIES_A_BLOCK = 64
+
+# Candidates beyond the `k` asked for. By codes, this many more are compared by their vectors.
 SPARE = 16
+CODE_FACTOR, CODE_SPARE = 4, 24
 WIDEN = 4
 
 # Lance's float32 distances are wrong by less than this.
@@ -36,11 +39,11 @@ class Probe:
 
     Args:
         partitions: How many, the nearest first.
-        refine: Candidates by their codes that are compared by their vectors, for each one asked for.
+        all_of_them: Whether there are no more.
     """
 
     partitions: int
-    refine: int
+    all_of_them: bool
 
 
 @frozen(kw_only=True)
@@ -83,7 +86,7 @@ def nearest(table: Any, queries: Vectors, k: int, asked: Asked, probe: Probe | N
         queries: `(q, dim)`, L2-normalised.
         k: How many, at least 1.
         asked: Only rows that pass this.
-        probe: How to use the index; `None` compares with every vector.
+        probe: How to use the index; `None` compares with every vector, and leaves no tie undecided.
     """
     found: list[list[Candidate]] = []
     for start in range(0, len(queries), QUERIES_A_BLOCK):
@@ -101,7 +104,8 @@ class _Search:
     found: dict[int, list[Candidate]] = field(init=False, factory=dict)
 
     def run(self) -> list[list[Candidate]]:
-        pending, limit = list(range(len(self.queries))), self.k + SPARE
+        pending = list(range(len(self.queries)))
+        limit = self.k + SPARE if self.probe is None else CODE_FACTOR * self.k + CODE_SPARE
         while pending:
             for position, candidates in zip(pending, self._ask(pending, limit), strict=True):
                 self._settle(position, candidates, limit)
@@ -114,7 +118,7 @@ class _Search:
         passes = self.asked.passes
         best = [row for row in candidates if passes is None or passes(row.metadata())][: self.k]
         if len(candidates) < limit:
-            if self.probe is not None and len(best) < self.k:
+            if self.probe and not self.probe.all_of_them and len(best) < self.k:
                 query = self.queries[position : position + 1]
                 best = _Search(self.table, query, self.k, self.asked, None).run()[0]
             self.found[position] = best
@@ -140,7 +144,7 @@ class _Search:
             builder = builder.where(self.asked.sql, prefilter=True)
         if self.probe is None:
             return builder.bypass_vector_index()
-        return builder.nprobes(self.probe.partitions).refine_factor(self.probe.refine)
+        return builder.nprobes(self.probe.partitions)
 
 
 def _scored(batch: Any, query: Vectors) -> Iterator[Candidate]:

@@ -22,7 +22,7 @@ MAX_DEPTH = 20
 _ORDER = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
 
-class _Inexpressible(Exception):  # noqa: N818 - it says that a filter is, it is no error
+class _Inexpressible(Exception):
     """The columns cannot tell."""
 
 

@@ -95,8 +95,12 @@ class LanceTable:
         with self._opening:
             self._opened = None
 
-    def create(self, dim: int) -> Any:
-        """Make the table; only inside `writing`."""
+    def open_or_create(self, dim: int) -> Any:
+        """The table, made now if it is not there; only inside `writing`."""
+        table = self.open()  # an empty table is false
+        return self._create(dim) if table is None else table
+
+    def _create(self, dim: int) -> Any:
         described = {FORMAT_KEY: FORMAT}
         schema = pa.schema(
             [

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geovlm.protocols import Matches, Vectors, Where
-    from geovlm.stores._lance_columns import is_utf8
-from geovlm.stores._lance_rows import Outcome
+    from geovlm.stores._lance_rows import Outcome
 
 __all__ = ["LanceMatches", "LanceStore"]
 
@@ -54,7 +53,7 @@ class LanceStore:
     middle leaves the table as it was before. Any number of processes may read while one writes; writers wait for each
     other.
 
-    Up to 100,000 rows a query compares with every vector. Above, `flush` (or `build_index`) makes an index of short
+    Up to 20,000 rows a query compares with every vector. Above, `flush` (or `build_index`) makes an index of short
     codes, and the best candidates by their codes are compared by their vectors. Rows written since are compared with
     directly until the next `flush`. Scores are exact cosines either way; `exact=True` compares with every vector.
 
@@ -84,7 +83,7 @@ class LanceStore:
         if "://" in str(path):
             raise UsageError(f"A LanceStore is a directory on this machine, not {str(path)!r:.80}.")
         self._table = LanceTable(Path(path).absolute(), table)
-        self._changed = False
+        self._changed, self._stale = False, 0
 
     def __len__(self) -> int:
         return self.count()
@@ -102,7 +101,7 @@ class LanceStore:
         about = self._about()
         if about is None or about.fingerprint is None:
             with self._table.writing():
-                table = self._table.open() or self._table.create(dim)
+                table = self._table.open_or_create(dim)
                 about = self._table.about(table)
                 if (about.dim, about.fingerprint) == (dim, None):
                     self._table.describe(table, {FINGERPRINT_KEY: fingerprint})
@@ -161,7 +160,7 @@ class LanceStore:
     def _put(self, rows: Rows, on_conflict: str) -> list[Outcome]:
         """Write checked rows; only inside `writing`."""
         dim = rows.vectors.shape[1]
-        table = self._table.open() or self._table.create(dim)
+        table = self._table.open_or_create(dim)
         about = self._table.about(table)
         if about.dim != dim:  # another process has made the table since the vectors were checked
             raise UsageError(f"A vector needs {about.dim} numbers here, not {dim}; are both of the same encoder?")
@@ -175,6 +174,7 @@ class LanceStore:
             data = chosen.to_arrow(about.layout)
             self._table.add_columns(table, [name for name in data.column_names if name not in about.columns])
             self._changed = True
+            self._stale += len(known.intersection(chosen.ids))
             with self._table.translated():
                 if known.isdisjoint(chosen.ids):
                     table.add(data)
@@ -280,7 +280,7 @@ class LanceStore:
         for condition in conditions:
             with self._table.translated():
                 removed += table.delete(condition).num_deleted_rows
-            self._changed = True
+        self._changed, self._stale = True, self._stale + removed
         return removed
 
     def count(self, where: Where | None = None) -> int:
@@ -342,8 +342,8 @@ class LanceStore:
             with self._table.writing():
                 table = self._table.open()
                 with self._table.translated():
-                    _lance_index.tidy(self._table, table)
-            self._changed = False
+                    _lance_index.tidy(self._table, table, stale=self._stale)
+            self._changed, self._stale = False, 0
 
     def close(self) -> None:
         """Flush and let go of files; a later call opens them again."""

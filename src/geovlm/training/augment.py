@@ -13,18 +13,22 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from numpy.random import Generator
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from geovlm.training.config import Augmentation
 
+# How many random numbers one image takes.
+DRAWS = 9
+
 # The eight ways to lay a square on itself are these four, mirrored or not.
 TURNS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 
-# Rec. 601 luma, as Pillow's own conversion to grey.
-LUMA = np.array([0.299, 0.587, 0.114])
+# Rec. 601 luma, as in Pillow's own conversion to grey.
+LUMA = (0.299, 0.587, 0.114)
 
-# How much narrower or wider than the image a crop may be.
+# How much wider than high a crop may be, or the other way round.
 MAX_ASPECT = 4 / 3
 
 # Larger copies would cost memory for detail that only the smallest crops show.
@@ -42,49 +46,62 @@ def decoded_side(size: int, augmentation: Augmentation) -> int:
     return round(size * min(MAX_OVERSIZE, 1 / math.sqrt(augmentation.crop[0])))
 
 
-def augment(pixels: NDArray[np.uint8], rng: Generator, augmentation: Augmentation, *, size: int) -> NDArray[np.uint8]:
+def augment(
+    pixels: NDArray[np.uint8], draws: Sequence[float], augmentation: Augmentation, *, size: int
+) -> NDArray[np.uint8]:
     """Crop, resize, turn, mirror and colour one image.
 
     Args:
         pixels: `(side, side, 3)`.
-        rng: Where the random numbers come from; the same state gives the same image.
+        draws: `DRAWS` random numbers from 0 to below 1; the same ones give the same image.
         augmentation: What is done.
         size: Side in pixels of the result.
 
     Returns:
         uint8 `(size, size, 3)`.
     """
+    *place, turn, flip, one, two, three = draws
     image = Image.fromarray(pixels)
-    box = _crop_box(len(pixels), rng, augmentation.crop)
+    box = _crop_box(image.width, augmentation.crop, place)
     if box is not None or image.width != size:
-        image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    if augmentation.rotate:
-        turn = TURNS[rng.integers(4)]
-        image = image if turn is None else image.transpose(turn)
-    if augmentation.flip and rng.random() < 0.5:
+        image = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    way = TURNS[int(turn * 4)]
+    if augmentation.rotate and way is not None:
+        image = image.transpose(way)
+    if augmentation.flip and flip < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if augmentation.color:
-        image = image.convert("RGB", _color_matrix(image, rng, augmentation.color))
+        factors = [1 + augmentation.color * (2 * draw - 1) for draw in (one, two, three)]
+        image = image.convert("RGB", _color_matrix(_mean_grey(image), *factors))
     return np.asarray(image)
 
 
-def _crop_box(side: int, rng: Generator, span: tuple[float, float]) -> tuple[float, float, float, float] | None:
+def _crop_box(side: int, span: tuple[float, float], draws: Sequence[float]) -> tuple[float, float, float, float] | None:
     """A random box whose share of the area lies in `span`, as in Szegedy et al. 2015; `None` for all of it."""
     if span == (1.0, 1.0):
         return None
-    area = min(rng.uniform(*span), 1.0)
+    area, aspect, left, top = draws
+    share = min(1.0, span[0] + area * (span[1] - span[0]))
     # Both sides must fit, so the widest and the narrowest shape follow from the area.
-    widest = min(math.log(MAX_ASPECT), abs(math.log(area)))
-    aspect = math.exp(rng.uniform(-widest, widest))
-    width, height = (min(side, side * math.sqrt(share)) for share in (area * aspect, area / aspect))
-    left, top = rng.uniform(0, side - width), rng.uniform(0, side - height)
-    return left, top, min(left + width, side), min(top + height, side)
+    widest = min(math.log(MAX_ASPECT), -math.log(share))
+    ratio = math.exp(widest * (2 * aspect - 1))
+    width, height = min(side, side * math.sqrt(share * ratio)), min(side, side * math.sqrt(share / ratio))
+    x, y = left * (side - width), top * (side - height)
+    return x, y, min(x + width, side), min(y + height, side)
 
 
-def _color_matrix(image: Image.Image, rng: Generator, strength: float) -> tuple[float, ...]:
+def _mean_grey(image: Image.Image) -> float:
+    """Of a sixteenth of the pixels, which is enough."""
+    red, green, blue = np.asarray(image)[::4, ::4].mean(axis=(0, 1)).tolist()
+    return float(LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)
+
+
+def _color_matrix(grey: float, brightness: float, contrast: float, saturation: float) -> tuple[float, ...]:
     """Brightness, contrast about the mean grey, and saturation, as one 3x4 matrix that Pillow applies at once."""
-    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
-    grey = float(np.asarray(image, dtype=np.float32).mean(axis=(0, 1)) @ LUMA)
-    mix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * np.tile(LUMA, (3, 1)))
-    offset = np.full((3, 1), brightness * (1 - contrast) * grey)
-    return tuple(np.hstack([mix, offset]).ravel().tolist())
+    gain, offset = brightness * contrast, brightness * (1 - contrast) * grey
+    rows = []
+    for channel in range(3):
+        row = [gain * (1 - saturation) * weight for weight in LUMA]
+        row[channel] += gain * saturation
+        rows += [*row, offset]
+    return tuple(rows)

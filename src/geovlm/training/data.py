@@ -13,7 +13,7 @@ from attrs import field, frozen
 from geovlm._stream import map_batches
 from geovlm.errors import ImageError, UsageError
 from geovlm.records import Failure, Record
-from geovlm.training.augment import augment
+from geovlm.training.augment import DRAWS, augment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -100,14 +100,15 @@ class Pixels:
         self._kept = np.empty((len(records), side, side, 3), dtype=np.uint8) if self.nbytes else None
         self._ready = np.zeros(len(records), dtype=bool)
         self.failures: dict[int, Failure] = {}
+        self._given_up: set[int] = set()
 
     def __getitem__(self, place: int) -> NDArray[np.uint8]:
         """Decode, or take what was kept; may be called from several threads.
 
         Raises:
-            ImageError: It cannot be read; it is not tried again.
+            ImageError: It cannot be read; it is not tried again by this call.
         """
-        if place in self.failures:
+        if place in self._given_up:
             raise ImageError(self.failures[place].reason)
         if self._kept is None:
             return self._decode(place)
@@ -120,10 +121,18 @@ class Pixels:
     def _decode(self, place: int) -> NDArray[np.uint8]:
         record = self._records[place]
         try:
-            return self._prepare(record.open(size_hint=self._side))
+            pixels = self._prepare(record.open(size_hint=self._side))
         except ImageError as error:
             self.failures[place] = Failure(id=record.id, uri=record.uri, stage="decode", reason=error.reason)
+            self._given_up.add(place)
             raise
+        self.failures.pop(place, None)  # an earlier call may have failed where this one does not
+        return pixels
+
+
+def batch_count(records: int, config: TrainingConfig) -> int:
+    """Batches an epoch; all are nearly of one size, so that none has much fewer negatives than the others."""
+    return math.ceil(records / config.batch_size)
 
 
 @frozen(kw_only=True)
@@ -138,7 +147,7 @@ class Batches:
     """The training pairs, epoch after epoch.
 
     Everything random follows from the seed, the epoch and the place of a record, so that an epoch can be entered at
-    any batch and a broken image changes nothing for the others.
+    any batch, and a broken image changes nothing for the others.
 
     Args:
         records: The pairs.
@@ -150,16 +159,18 @@ class Batches:
     def __init__(self, records: Sequence[Record], pixels: Pixels, *, size: int, config: TrainingConfig) -> None:
         self._records, self._pixels, self._size, self._config = records, pixels, size, config
         self._place = {record.id: place for place, record in enumerate(records)}
-        self.count = math.ceil(len(records) / config.batch_size)
+        self.count = batch_count(len(records), config)
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from the one numbered `start`."""
-        order = np.random.default_rng([self._config.seed, number]).permutation(len(self._records))
+        rng = np.random.default_rng([self._config.seed, number])
+        order = rng.permutation(len(self._records))
+        draws = rng.random((len(self._records), 1 + DRAWS))
         cuts = np.array_split(order, self.count)[start:]
         upcoming = (self._records[place] for cut in cuts for place in cut)
         outcomes = map_batches(
             upcoming,
-            prepare=lambda record: self._draw(number, self._place[record.id]),
+            prepare=lambda record: self._make(self._place[record.id], draws),
             run=lambda _, drawn: drawn,
             batch_size=len(cuts[0]),
             stage="decode",
@@ -167,11 +178,11 @@ class Batches:
         for cut in cuts:
             yield self._collect([outcome for _, outcome in islice(outcomes, len(cut))])
 
-    def _draw(self, epoch: int, place: int) -> tuple[NDArray[np.uint8], str]:
-        rng = np.random.default_rng([self._config.seed, epoch, place])
+    def _make(self, place: int, draws: NDArray[np.float64]) -> tuple[NDArray[np.uint8], str]:
+        which, *rest = draws[place].tolist()
         captions = self._records[place].captions
-        caption = captions[rng.integers(len(captions))]
-        return augment(self._pixels[place], rng, self._config.augmentation, size=self._size), caption
+        caption = captions[int(which * len(captions))]
+        return augment(self._pixels[place], rest, self._config.augmentation, size=self._size), caption
 
     def _collect(self, outcomes: list[tuple[NDArray[np.uint8], str] | Failure]) -> Batch:
         good = [outcome for outcome in outcomes if not isinstance(outcome, Failure)]

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import normalize
 
 from geovlm._torch import pick_dtype
-from geovlm.errors import TrainingDiverged, UsageError
+from geovlm.errors import TrainingDiverged
 from geovlm.training.losses import caption_groups, make_loss
 from geovlm.training.optimization import WeightAverage, learning_rate_at, make_optimizer
 
@@ -43,7 +43,7 @@ class Learner:
         self._config, self._steps = config, steps
         self._device = torch.device(self.encoder.device)
         self._autocast = resolve_precision(config.precision, self.encoder.device) == "bfloat16"
-        self._log_scale = _log_scale(self.encoder)
+        self._log_scale: torch.nn.Parameter = self.model.logit_scale
         # An encoder that starts above CLIP's limit, as SigLIP's do, may stay there.
         self._max_log_scale = max(MAX_LOG_SCALE, float(self._log_scale.detach()))
         self._loss = make_loss(config)
@@ -143,19 +143,20 @@ def resolve_precision(precision: str, device: str) -> str:
     return "bfloat16" if pick_dtype(None, torch.device(device)) == torch.bfloat16 else "float32"
 
 
-def _log_scale(encoder: TorchEncoder) -> torch.nn.Parameter:
-    scale = getattr(encoder.model, "logit_scale", None)
-    if not isinstance(scale, torch.nn.Parameter):
-        raise UsageError(f"{encoder.name} cannot be trained: its model has no learnable logit_scale.")
-    return scale
-
-
 @contextmanager
 def _seeded(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Random numbers that follow from the step; the caller's generator is left as it was."""
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]))
+    """Random numbers that follow from the step; the caller's generators are left as they were.
+
+    Not by `torch.manual_seed`, which would also seed devices that are not in use here.
+    """
+    number = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
+    gpus = []
+    if device.type == "cuda":
+        gpus = [torch.cuda.current_device() if device.index is None else device.index]
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(number)
+        for gpu in gpus:
+            torch.cuda.default_generators[gpu].manual_seed(number)
         yield
 
 

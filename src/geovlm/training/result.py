@@ -75,10 +75,16 @@ class History:
     """One row an epoch; the row of epoch 0 is the base.
 
     Args:
-        rows: `epoch`, `step`, `train_loss`, `learning_rate`, `logit_scale`, and with held-out pairs their measures.
+        rows: `epoch`, `step`, `train_loss`, `learning_rate`, `logit_scale`, and with held-out pairs their measures,
+            whose names begin with `val`.
     """
 
     rows: tuple[Mapping[str, Any], ...] = field(converter=tuple)
+
+    @classmethod
+    def from_manifest(cls, rows: list[dict[str, Any]]) -> History:
+        """In reading order, which JSON with sorted keys does not keep."""
+        return cls(rows=tuple(_history_row(row) for row in rows))
 
     def to_pandas(self) -> pd.DataFrame:
         """One row an epoch."""
@@ -86,6 +92,13 @@ class History:
 
     def _repr_html_(self) -> str:
         return str(self.to_pandas().to_html(index=False))
+
+
+def _history_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("epoch", "step", "train_loss", "learning_rate", "logit_scale")
+    scores = _scores(row["val"])
+    measures = {} if scores is None else scores.as_row()
+    return {**{name: row.get(name) for name in names}, **{f"val {name}": value for name, value in measures.items()}}
 
 
 @frozen(kw_only=True)
@@ -138,7 +151,7 @@ class TrainingResult:
             report=TrainingReport(
                 before=_scores(manifest["before"]), after=_scores(manifest["after"]), pairs=manifest["held_out"]
             ),
-            history=History(rows=manifest["history"]),
+            history=History.from_manifest(manifest["history"]),
             data=Report(
                 stage="train",
                 skipped=manifest["done"],

@@ -114,8 +114,12 @@ class Run:
         """Look at the base before anything changes."""
         warn_if_stuck(self._learner.model, self._config.learning_rate)
         scores = self._score()
-        row = {"epoch": 0, "step": 0, "logit_scale": self._learner.logit_scale}
-        return Standing(before=scores, history=[{**row, **_measures(scores)}])
+        if scores is not None and math.isnan(scores.loss):
+            raise UsageError(
+                f"None of the held-out images can be read. The first failure: {_first(self._all_pixels()[1])}"
+            )
+        row = {"epoch": 0, "step": 0, "logit_scale": self._learner.logit_scale, "val": _plain(scores)}
+        return Standing(before=scores, history=[row])
 
     def _take(self, batch: Batch) -> float:
         """One step, and what is due after it."""
@@ -139,7 +143,7 @@ class Run:
         if now.loss_count == 0:
             raise UsageError(
                 "No batch had two images that could be read, so there is nothing to learn from. The first failure:"
-                f" {next(iter(self._pixels.failures.values()))}"
+                f" {_first(self._pixels)}"
             )
         scores = self._score()
         row = {
@@ -148,8 +152,9 @@ class Run:
             "logit_scale": self._learner.logit_scale,
             "learning_rate": learning_rate_at(now.step - 1, self._config, self._steps),
             "train_loss": now.loss_sum / now.loss_count,
+            "val": _plain(scores),
         }
-        now.history.append({**row, **_measures(scores)})
+        now.history.append(row)
         now.loss_sum, now.loss_count = 0.0, 0
         if scores is not None and scores.is_better_than(now.best):
             with self._learner.for_use() as encoder:
@@ -220,5 +225,5 @@ class Run:
         return Report(stage="train", done=usable - unreadable, failures=failures)
 
 
-def _measures(scores: Scores | None) -> dict[str, float]:
-    return {} if scores is None else {f"val {name}": value for name, value in scores.as_row().items()}
+def _first(pixels: Pixels) -> Failure:
+    return pixels.failures[min(pixels.failures)]

@@ -11,8 +11,9 @@ from attrs import evolve
 from geovlm._parts import Parts, read_manifest
 from geovlm.errors import UsageError
 from geovlm.training.config import TrainingConfig
-from geovlm.training.data import Pairs
+from geovlm.training.data import Pairs, batch_count
 from geovlm.training.learner import resolve_precision
+from geovlm.training.optimization import warmup_steps
 from geovlm.training.result import KIND, TrainingResult
 from geovlm.training.run import Run
 
@@ -34,6 +35,21 @@ class ContrastiveTrainer:
 
     Raises:
         UsageError: The encoder cannot be trained.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from geovlm import Record, TrainingConfig, new_encoder
+        >>> vision = {"image_size": 16, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16}
+        >>> text = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+        >>> encoder = new_encoder({"embed_dim": 8, "vision_cfg": vision, "text_cfg": text})
+        >>> squares = {name: Image.new("RGB", (16, 16), name) for name in ("red", "green", "blue")}
+        >>> fields = [Record(id=name, image=square, captions=f"a {name} field") for name, square in squares.items()]
+        >>> trainer = ContrastiveTrainer(encoder, TrainingConfig(epochs=4, learning_rate=1e-2))
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     result = trainer.fit(fields, val=fields, out=out)
+        >>> result.data.done, len(result.history.to_pandas())
+        (6, 5)
     """
 
     def __init__(self, encoder: Encoder, config: TrainingConfig | None = None) -> None:
@@ -73,6 +89,7 @@ class ContrastiveTrainer:
         held = None if val is None else Pairs.read(val, what="val", at_least=1)
         if held is None and self.config.patience is not None:
             raise UsageError("patience needs held-out pairs to watch: give val= to fit(), or leave patience out.")
+        warmup_steps(self.config, self.config.epochs * batch_count(len(pairs.records), self.config))
         where = {"device": self.encoder.device, "dtype": self.encoder.dtype}
         parts = Parts(out, kind=KIND, config=self._manifest(pairs, held))
         with parts.writing():
@@ -102,4 +119,7 @@ def _trainable(encoder: Encoder) -> TorchEncoder:
             f"A {type(encoder).__name__} cannot be trained (it has no {', '.join(missing)}); give an open_clip or"
             " transformers encoder from load_encoder()."
         )
-    return cast("TorchEncoder", encoder)
+    trainable = cast("TorchEncoder", encoder)
+    if getattr(trainable.model, "logit_scale", None) is None:
+        raise UsageError(f"{encoder.name} cannot be trained: its model has no learnable logit_scale.")
+    return trainable

@@ -29,7 +29,7 @@ KS = (1, 5, 10)
 
 
 def _recalls(value: Mapping[Any, float]) -> dict[int, float]:
-    return {int(k): float(recall) for k, recall in value.items()}
+    return dict(sorted((int(k), float(recall)) for k, recall in value.items()))
 
 
 @frozen(kw_only=True)
