@@ -40,7 +40,7 @@ CONFIG = gv.TrainingConfig(
     warmup=60,
     weight_decay=0.1,
     label_smoothing=0.1,
-    augmentation=gv.Augmentation(crop=(0.4, 1.0), color=0.2),
+    augmentation=gv.Augmentation(crop=(0.4, 1.0), color=0.2, words=0.2),
 )
 
 # Sentences as people write them of such scenes; the same for all classes.

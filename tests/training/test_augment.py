@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geovlm.training import Augmentation
-from geovlm.training.augment import DRAWS, augment, decoded_side
+from geovlm.training.augment import DRAWS, augment, decoded_side, drop_words
 
 
 def scene(side=24, seed=0):
@@ -64,3 +64,18 @@ def test_colours_change_around_their_mean_and_grey_stays_grey():
 def test_images_are_kept_large_enough_for_the_smallest_crop():
     assert decoded_side(100, Augmentation(crop=(0.25, 1.0))) == 150  # bounded, for memory
     assert decoded_side(100, Augmentation(crop=(1.0, 1.0))) == 100
+
+
+@given(st.text("ab ", min_size=1).filter(str.strip), st.floats(0, 0.9), st.integers(0, 2**53))
+def test_words_that_stay_keep_their_order(caption, share, seed):
+    """What is left is a subsequence of the words, never empty, and the same for the same seed."""
+    text = drop_words(caption, share, seed)
+    words = iter(caption.split())
+    assert text
+    assert all(word in words for word in text.split())
+    assert text == drop_words(caption, share, seed)
+
+
+def test_the_share_of_dropped_words():
+    text = drop_words(" ".join(["word"] * 4000), 0.2, seed=3)
+    assert 3100 < len(text.split()) < 3300

@@ -117,9 +117,8 @@ class _Reader:
         if isinstance(value, list | dict):
             if levels == 0:
                 raise ValueError(f"lists and mappings are nested in more than {LEVELS} levels")
-            return (
-                self._list(value, chars, levels) if isinstance(value, list) else self.mapping(value, chars, levels - 1)
-            )
+            read: Any = self._list if isinstance(value, list) else self.mapping
+            return read(value, chars, levels - 1)
         if isinstance(value, int) and not -LARGEST_NUMBER < value < LARGEST_NUMBER:
             raise ValueError("a number has more than 99 digits")
         return value
@@ -148,6 +147,15 @@ def search_name(name: str) -> str:
     if len(name) > NAME_CHARS:
         return "~~" + blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     return _ODD.sub(lambda odd: f"~{ord(odd[0]):x}", name) or "~"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether text can be sent; half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def document(key: str, packed: bytes, row: Prepared, write: str) -> dict[str, Any]:

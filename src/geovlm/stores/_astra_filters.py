@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from attrs import frozen
 
 from geovlm.filters import AllOf, Compare, Not
-from geovlm.stores._astra_documents import PATH_CHARS, TEXT_BYTES, search_name
+from geovlm.stores._astra_documents import PATH_CHARS, TEXT_BYTES, is_unicode, search_name
 
 if TYPE_CHECKING:
     from geovlm.filters import Filter
@@ -101,7 +101,7 @@ def _comparison(node: Compare, *, positive: bool) -> tuple[Clause, bool]:
 def _paths(name: str) -> list[str] | None:
     """Where a value can be: under the name as it is written, else along its dots; `None` if that cannot be said."""
     parts = name.split(".")
-    if any(part.isdecimal() and not _PLACE.fullmatch(part) for part in parts[1:]):
+    if not is_unicode(name) or any(part.isdecimal() and not _PLACE.fullmatch(part) for part in parts[1:]):
         return None
     paths = ["metadata." + search_name(name)]
     if len(parts) > 1:
@@ -134,12 +134,9 @@ def _test(op: str, value: Any) -> Test | None:
 def _is_exact(value: Any) -> bool:
     """Whether comparing with a value is the same for both."""
     if isinstance(value, str):
-        try:
-            return len(value.encode()) < EXACT_BYTES
-        except UnicodeEncodeError:
-            return False
+        return is_unicode(value) and len(value.encode()) < EXACT_BYTES
     if isinstance(value, dict):
-        return len(value) <= 1 and all(map(_is_exact, value.values()))
+        return len(value) <= 1 and all(map(_is_exact, [*value, *value.values()]))
     if isinstance(value, list):
         return all(map(_is_exact, value))
     return value is None or -EXACT_NUMBERS < value < EXACT_NUMBERS

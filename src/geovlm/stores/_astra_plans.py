@@ -12,7 +12,7 @@ from attrs import frozen
 from geovlm._vectors import check_count, unit_rows
 from geovlm.errors import StoreError, UsageError
 from geovlm.filters import compile_filter, parse_filter
-from geovlm.stores._astra_documents import ROW_FIELDS, metadata_of, prepare, rows_of
+from geovlm.stores._astra_documents import ROW_FIELDS, is_unicode, metadata_of, prepare, rows_of
 from geovlm.stores._astra_filters import push_down
 from geovlm.stores._astra_reads import Count, Exact, Pages, Search, by_ids
 from geovlm.stores._astra_setup import About, Setup, refuse_other, write_own
@@ -169,7 +169,7 @@ class Plans:
     def get(self, ids: Sequence[str]) -> Plan[list[Mapping[str, Any] | None]]:
         """Metadata by id."""
         keys = check_ids(ids)
-        wanted = list(dict.fromkeys(key for key in keys if _is_unicode(key)))
+        wanted = list(dict.fromkeys(key for key in keys if is_unicode(key)))
         about = yield from self.look()
         documents: dict[str, Document] = {}
         if about is not None:
@@ -181,7 +181,7 @@ class Plans:
         """Remove rows."""
         if (ids is None) == (where is None):
             raise UsageError("delete takes ids or where, one of the two; where={} removes every row.")
-        keys = None if ids is None else [key for key in check_ids(ids) if _is_unicode(key)]
+        keys = None if ids is None else [key for key in check_ids(ids) if is_unicode(key)]
         pushed, passes = compiled(where)
         about = yield from self.look()
         if about is None:
@@ -240,17 +240,9 @@ def _matches(found: Found) -> AstraMatches:
     )
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _sendable(ids: list[str]) -> list[str]:
     for key in ids:
-        if not _is_unicode(key):
+        if not is_unicode(key):
             raise UsageError(f"Astra DB takes ids that are Unicode; {key!r:.80} holds half of a surrogate pair.")
     return ids
 

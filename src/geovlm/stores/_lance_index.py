@@ -34,9 +34,10 @@ STALE_ROWS, STALE_PART = 20_000, 5
 # Versions are kept this long for those who still read them.
 KEEP_VERSIONS = timedelta(hours=1)
 
-# A column's values are looked at in this many rows. Few values are held in bitmaps; long texts are not asked for whole.
+# A column's values are looked at in this many rows. They are held in bitmaps if each comes ten times; long texts are not
+# asked for whole.
 SAMPLE = 10_000
-FEW_VALUES = 1000
+REPEATED = 10
 LONG_TEXT = 200
 MAX_COLUMNS = 64
 
@@ -107,9 +108,9 @@ def _kind_of_index(kind: str, values: Any) -> str | None:
     if kind in "nb":
         return "BTree" if kind == "n" else "Bitmap"
     texts = values.combine_chunks().flatten() if kind == "i" else values
-    few = len(texts.unique()) <= FEW_VALUES
+    if texts.nbytes > LONG_TEXT * max(1, len(texts)):
+        return None
+    repeated = len(texts.unique()) * REPEATED <= len(texts)
     if kind == "i":
-        return "LabelList" if few else None
-    if few:
-        return "Bitmap"
-    return "BTree" if texts.nbytes <= LONG_TEXT * len(texts) else None
+        return "LabelList" if repeated else None
+    return "Bitmap" if repeated else "BTree"

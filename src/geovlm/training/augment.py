@@ -76,6 +76,19 @@ def augment(
     return np.asarray(image)
 
 
+def drop_words(caption: str, share: float, seed: int) -> str:
+    """Leave out each word with the probability `share`; one word at least stays.
+
+    Examples:
+        >>> drop_words("many planes are parked near a terminal", 0.4, seed=1)
+        'many planes parked a terminal'
+    """
+    words = caption.split()
+    chances = np.random.default_rng(seed).random(len(words))
+    kept = [word for word, chance in zip(words, chances, strict=True) if chance >= share]
+    return " ".join(kept or [words[int(chances.argmax())]])
+
+
 def _crop_box(side: int, span: tuple[float, float], draws: Sequence[float]) -> tuple[float, float, float, float] | None:
     """A random box whose share of the area lies in `span`, as in Szegedy et al. 2015; `None` for all of it."""
     if span == (1.0, 1.0):

@@ -81,7 +81,7 @@ def _two_betas(_: Any, attribute: Attribute[Any], value: Any) -> None:
 
 @frozen(kw_only=True)
 class Augmentation:
-    """How a training image is changed each time it is seen; suited to views from above, which have no up.
+    """How a training pair is changed each time it is seen; suited to views from above, which have no up.
 
     Args:
         rotate: Turn by 0, 90, 180 or 270 degrees, all equally likely.
@@ -89,10 +89,12 @@ class Augmentation:
         crop: Smallest and largest share of the area that a random crop keeps; `(1.0, 1.0)` does not crop.
         color: Strength of random changes of brightness, contrast and saturation: with 0.4 each is multiplied by a
             factor between 0.6 and 1.4. 0 leaves colours alone, which tell vegetation from soil.
+        words: Share of the words of a caption that are left out at random, so that few captions are not learnt by
+            heart; one word always stays. Of use when training from scratch on a small set.
 
     Examples:
         >>> Augmentation(crop=(0.7, 1.0))
-        Augmentation(rotate=True, flip=True, crop=(0.7, 1.0), color=0.0)
+        Augmentation(rotate=True, flip=True, crop=(0.7, 1.0), color=0.0, words=0.0)
         >>> Augmentation(crop=(0.0, 2.0))
         Traceback (most recent call last):
         ...
@@ -103,6 +105,7 @@ class Augmentation:
     flip: bool = field(default=True, validator=_boolean)
     crop: tuple[float, float] = field(default=(0.5, 1.0), validator=_span)
     color: float = field(default=0.0, validator=_number(0, 1))
+    words: float = field(default=0.0, validator=_number(0, 0.9))
 
     @classmethod
     def off(cls) -> Augmentation:

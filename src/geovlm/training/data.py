@@ -8,12 +8,12 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from geovlm._stream import map_batches
 from geovlm.errors import ImageError, UsageError
 from geovlm.records import Failure, Record
-from geovlm.training.augment import DRAWS, augment
+from geovlm.training.augment import DRAWS, augment, drop_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -137,10 +137,17 @@ def batch_count(records: int, config: TrainingConfig) -> int:
 
 @frozen(kw_only=True)
 class Batch:
-    """Some pairs: uint8 `(n, size, size, 3)` and a caption for each; `n` may be 0 where no image could be read."""
+    """Some pairs; there may be none where no image could be read.
+
+    Args:
+        pixels: uint8 `(n, size, size, 3)`.
+        captions: The caption of each, which tells equal ones.
+        texts: What is read of it.
+    """
 
     pixels: NDArray[np.uint8] = field(repr=False)
     captions: list[str]
+    texts: list[str] = field(default=Factory(lambda batch: batch.captions, takes_self=True))
 
 
 class Batches:
@@ -178,14 +185,16 @@ class Batches:
         for cut in cuts:
             yield self._collect([outcome for _, outcome in islice(outcomes, len(cut))])
 
-    def _make(self, place: int, draws: NDArray[np.float64]) -> tuple[NDArray[np.uint8], str]:
+    def _make(self, place: int, draws: NDArray[np.float64]) -> tuple[NDArray[np.uint8], str, str]:
         which, *rest = draws[place].tolist()
         captions = self._records[place].captions
-        caption = captions[int(which * len(captions))]
-        return augment(self._pixels[place], rest, self._config.augmentation, size=self._size), caption
+        caption, augmentation = captions[int(which * len(captions))], self._config.augmentation
+        # A uniform number has 53 random bits, and a generator seeded with them is as good as one of its own.
+        text = drop_words(caption, augmentation.words, int(which * 2**53)) if augmentation.words else caption
+        return augment(self._pixels[place], rest, augmentation, size=self._size), caption, text
 
-    def _collect(self, outcomes: list[tuple[NDArray[np.uint8], str] | Failure]) -> Batch:
+    def _collect(self, outcomes: list[tuple[NDArray[np.uint8], str, str] | Failure]) -> Batch:
         good = [outcome for outcome in outcomes if not isinstance(outcome, Failure)]
         shape = (0, self._size, self._size, 3)
-        pixels = np.stack([pixels for pixels, _ in good]) if good else np.empty(shape, dtype=np.uint8)
-        return Batch(pixels=pixels, captions=[caption for _, caption in good])
+        pixels = np.stack([pixels for pixels, _, _ in good]) if good else np.empty(shape, dtype=np.uint8)
+        return Batch(pixels=pixels, captions=[caption for _, caption, _ in good], texts=[text for _, _, text in good])

@@ -81,7 +81,7 @@ class Learner:
 
     def _forward(self, batch: Batch) -> Tensor:
         pixels = torch.from_numpy(batch.pixels).to(self._device)
-        tokens = self.encoder.tokenize(batch.captions)
+        tokens = self.encoder.tokenize(batch.texts)
         groups = caption_groups(batch.captions).to(self._device)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._autocast):
             images = self._tower("image", lambda: self.encoder.image_features(self.encoder.normalize_pixels(pixels)))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from attrs import field, frozen
+from attrs import frozen
 
 from geovlm._parts import Parts, read_manifest
 from geovlm.errors import UsageError
@@ -79,7 +79,7 @@ class History:
             whose names begin with `val`.
     """
 
-    rows: tuple[Mapping[str, Any], ...] = field(converter=tuple)
+    rows: tuple[Mapping[str, Any], ...]
 
     @classmethod
     def from_manifest(cls, rows: list[dict[str, Any]]) -> History:
