@@ -154,6 +154,7 @@ def conditions(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 @examples(60)
 @given(rows=ROWS, data=st.data())
 def test_filters_on_odd_names_and_values_agree_with_a_plain_reading(
@@ -162,6 +163,8 @@ def test_filters_on_odd_names_and_values_agree_with_a_plain_reading(
     store = LanceStore(tmp_path_factory.mktemp("odd") / "s")
     store.upsert([f"{i:04d}" for i in range(len(rows))], np.eye(len(rows), 8) + 0.1, rows)
     rows = [dict(row or {}) for row in store.get([f"{i:04d}" for i in range(len(rows))])]
+    if data.draw(st.booleans(), label="indexed"):
+        store.build_index()
     held = [value for row in rows for value in row.values()] or [None]
     values = st.sampled_from(held) | VALUES
     leaf = st.builds(lambda name, condition: {name: condition}, NAMES, conditions(values))
@@ -253,6 +256,18 @@ def test_few_matches_are_found_wherever_they_rank(tmp_path: Path) -> None:
         for where in ({"rare": True}, {"rare.0": True}, {"n": 2**60 + 1}, {"n": {"$gt": 5}, "rare": True}):
             for k in (2, 10):
                 assert store.query(vectors[:1], k, where=where)[0].ids == expected[:k]
+
+
+def test_thousands_of_equal_vectors_tie_in_order_of_id(tmp_path: Path) -> None:
+    """As the tiles of an ocean do."""
+    store, vectors = LanceStore(tmp_path / "s"), unit(4000)
+    vectors[:3000] = vectors[0]
+    ids = [f"{i * 7919 % 4000:04d}" for i in range(4000)]
+    store.upsert(ids, vectors, [{"n": 2**60 + i % 2} for i in range(4000)])
+    for where, tied in (({}, ids[:3000]), ({"n": 2**60 + 1}, ids[1:3000:2]), ({"n": 5}, [])):
+        found = store.query(vectors[:2], 12, where=where, exact=True)
+        assert [one.ids for one in found] == [sorted(tied)[:12]] * 2
+        assert len(set(found[0].scores)) <= 1
 
 
 def test_a_column_that_another_process_adds_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -708,10 +723,10 @@ def test_a_scan_reads_the_rows_of_its_beginning(tmp_path: Path) -> None:
 
 # --- kills
 
-# Forks a writer for each line that it reads, kills it after so many seconds from its first word, and tells the last
-# batch that the writer had finished. Nothing of Lance may run before the fork.
+# Forks a writer for each line that it reads, kills it after so many seconds, and tells the last batch it finished.
+# Nothing of Lance may run before the fork.
 KILLED = """
-import os, select, signal, sys, time, warnings
+import os, signal, sys, time, warnings
 import numpy as np
 import lancedb, lancedb.index
 from geovlm.stores import LanceStore
@@ -729,7 +744,6 @@ for line in sys.stdin:
             os.write(mouth, number.to_bytes(4, "big"))
             if number % 5 == 4:
                 store.build_index() if number % 10 == 9 else store._table.open().optimize()
-    select.select([ear], [], [])
     time.sleep(delay)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -738,7 +752,7 @@ for line in sys.stdin:
     while part := os.read(ear, 65536):
         told += part
     os.close(ear)
-    print(int.from_bytes(told[-4:], "big"), flush=True)
+    print(int.from_bytes(told[-4:], "big") if told else first - 1, flush=True)
 """
 KILL_IDS = 300
 
@@ -762,7 +776,7 @@ def kill_and_check(path: Path, runs: int, seed: int) -> Iterator[int]:
         assert zygote.stdin is not None
         assert zygote.stdout is not None
         for _ in range(runs):
-            zygote.stdin.write(f"{finished + 1} {rng.uniform(0, 0.25):.4f}\n")
+            zygote.stdin.write(f"{finished + 1} {rng.uniform(0, 0.3):.4f}\n")
             zygote.stdin.flush()
             acknowledged = int(zygote.stdout.readline())
             for number in range(finished + 1, acknowledged + 1):
@@ -787,7 +801,7 @@ def kill_and_check(path: Path, runs: int, seed: int) -> Iterator[int]:
 def test_a_killed_writer_leaves_a_whole_table(tmp_path: Path) -> None:
     finished = list(kill_and_check(tmp_path / "s", runs=20, seed=0))
     assert len(finished) == 20
-    assert finished[-1] > 20
+    assert finished[-1] > 10
     store = LanceStore(tmp_path / "s")
     store.upsert(*kill_batch(0))
     store.flush()

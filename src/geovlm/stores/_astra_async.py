@@ -43,6 +43,7 @@ class AsyncAstraStore(AstraBase):
 
     Examples:
         >>> import asyncio
+        >>> import numpy as np
         >>> from geovlm.testing.data_api import DataAPIEmulator
         >>> async def main(api):
         ...     store = AsyncAstraStore("scenes", endpoint=api.endpoint, token=api.token)

@@ -38,6 +38,10 @@ ITEMS = 1000
 NAMES = 2000
 LARGEST_NUMBER = 10**99
 
+# So short that no list is too long, and no text.
+SMALL = 2000
+_LONG_NUMBER = re.compile("[0-9]{99}")
+
 # The fields that make a row, without the ones that only writing needs.
 ROW_FIELDS = {"$vector": 1, "metadata": 1, "payload": 1}
 
@@ -71,10 +75,12 @@ def prepare(rows: Sequence[dict[str, Any]]) -> list[Prepared]:
 
 
 def _prepared(row: dict[str, Any], position: int) -> Prepared:
+    text = _TO_JSON(row)
+    if _is_small(row, text):
+        return Prepared(text, row, len(text), whole=True)
     reader = _Reader()
     try:
         searchable = reader.mapping(row, PATH_CHARS, LEVELS)
-        text = _TO_JSON(row)
         sent = text if reader.whole else text + _TO_JSON(text)
         if len(sent) > DOCUMENT_CHARS:
             raise ValueError(f"it has {len(sent):,} characters, the most is {DOCUMENT_CHARS:,}")
@@ -87,6 +93,18 @@ def _prepared(row: dict[str, Any], position: int) -> Prepared:
             " one text made by json.dumps."
         ) from error
     return Prepared(text, searchable, size, reader.whole)
+
+
+def _is_small(row: dict[str, Any], text: str) -> bool:
+    """Whether a row is within all limits, by its length: most are, and a look at each value costs more."""
+    return (
+        len(text) <= SMALL
+        and text.isascii()
+        and text.count("{") == 1
+        and text.count("[") < LEVELS
+        and not _LONG_NUMBER.search(text)
+        and all(search_name(name) == name for name in row)
+    )
 
 
 class _Reader:
@@ -191,7 +209,9 @@ def pack(vector: Vectors) -> bytes:
 
 def content_hash(packed: bytes, row: Prepared) -> str:
     """Changes with the vector or the metadata."""
-    return blake2b(packed + row.text.encode(), digest_size=16).hexdigest()
+    content = blake2b(packed, digest_size=16)
+    content.update(row.text.encode())
+    return content.hexdigest()
 
 
 def metadata_of(found: Mapping[str, Any]) -> dict[str, Any]:

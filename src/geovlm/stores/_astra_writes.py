@@ -155,7 +155,8 @@ class Upsert:
         return self._rows[self._place_of[key]]
 
     def _document(self, key: str) -> Document:
-        return document(key, pack(self._vectors[self._place_of[key]]), self._row(key), self._write)
+        place = self._place_of[key]
+        return document(key, pack(self._vectors[place]), self._rows[place], self._write)
 
     def _end(self, error: GeovlmError) -> None:
         self._stop = error

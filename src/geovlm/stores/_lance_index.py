@@ -34,8 +34,8 @@ STALE_ROWS, STALE_PART = 20_000, 5
 # Versions are kept this long for those who still read them.
 KEEP_VERSIONS = timedelta(hours=1)
 
-# A column's values are looked at in this many rows. They are held in bitmaps if each comes ten times; long texts are not
-# asked for whole.
+# A column's values are looked at in this many rows. They are held in bitmaps if each comes ten times. Long texts get no
+# index: nobody asks for them whole.
 SAMPLE = 10_000
 REPEATED = 10
 LONG_TEXT = 200

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from attrs import field, frozen
 
-from geovlm.stores._exact import rank
-from geovlm.stores._lance_rows import vectors_of
+from geovlm.stores import _exact as exact
+from geovlm.stores._lance_rows import ROWS_A_READ, vectors_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 QUERIES_A_BLOCK = 64
 
-# Candidates beyond the `k` asked for. By codes, this many more are compared by their vectors.
+# Candidates beyond the `k` asked for; by their codes more of them, for each of the first thousand.
 SPARE = 16
-CODE_FACTOR, CODE_SPARE = 4, 24
-WIDEN = 4
+CODE_SPARE, CODE_FACTOR = 24, 3
+# If they do not settle the answer there are this many more the next time; after some rounds all rows are read.
+WIDEN, ROUNDS = 8, 3
 
 # Lance's float32 distances are wrong by less than this.
 MARGIN = 1e-5
@@ -105,12 +106,16 @@ class _Search:
 
     def run(self) -> list[list[Candidate]]:
         pending = list(range(len(self.queries)))
-        limit = self.k + SPARE if self.probe is None else CODE_FACTOR * self.k + CODE_SPARE
-        while pending:
+        limit = self.k + (SPARE if self.probe is None else CODE_SPARE + CODE_FACTOR * min(self.k, 1000))
+        for _ in range(ROUNDS):
             for position, candidates in zip(pending, self._ask(pending, limit), strict=True):
                 self._settle(position, candidates, limit)
             pending = [position for position in pending if position not in self.found]
+            if not pending:
+                break
             limit *= WIDEN
+        else:
+            self._read_all(pending)
         return [self.found[position] for position in range(len(self.queries))]
 
     def _settle(self, position: int, candidates: list[Candidate], limit: int) -> None:
@@ -118,12 +123,30 @@ class _Search:
         passes = self.asked.passes
         best = [row for row in candidates if passes is None or passes(row.metadata())][: self.k]
         if len(candidates) < limit:
-            if self.probe and not self.probe.all_of_them and len(best) < self.k:
-                query = self.queries[position : position + 1]
-                best = _Search(self.table, query, self.k, self.asked, None).run()[0]
+            settled = self.probe is None or self.probe.all_of_them or len(best) == self.k
+        else:
+            last = candidates[-1].score
+            settled = len(best) == self.k and (self.probe is not None or best[-1].score > last + MARGIN)
+        if settled:
             self.found[position] = best
-        elif len(best) == self.k and (self.probe or best[-1].score > candidates[-1].score + MARGIN):
-            self.found[position] = best
+
+    def _read_all(self, pending: Sequence[int]) -> None:
+        """Answer some queries from all rows: where few rows pass, or thousands tie."""
+        self.found.update({position: [] for position in pending})
+        passes = self.asked.passes
+        for batch in self.asked.rows(self.table, ["id", "vector", "metadata"]).to_batches(ROWS_A_READ):
+            texts, names = batch["metadata"].to_pylist(), batch["id"].to_pylist()
+            chosen = [row for row, text in enumerate(texts) if passes is None or passes(json.loads(text))]
+            if not chosen:
+                continue
+            ids = [names[row] for row in chosen]
+            answers = exact.nearest(vectors_of(batch)[chosen], ids, self.queries[pending], self.k)
+            for position, (rows, scores) in zip(pending, answers, strict=True):
+                more = [
+                    Candidate(id=ids[row], score=score, text=texts[chosen[row]])
+                    for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
+                ]
+                self.found[position] = _in_order([*self.found[position], *more])[: self.k]
 
     def _ask(self, pending: Sequence[int], limit: int) -> list[list[Candidate]]:
         """Lance's `limit` best rows of some queries, sorted by exact score and id."""
@@ -134,7 +157,7 @@ class _Search:
             for owner in np.unique(owners).tolist():
                 mine = batch.filter(pa.array(owners == owner)) if len(pending) > 1 else batch
                 rows[owner] += _scored(mine, some[owner])
-        return [sorted(candidates, key=lambda row: (-row.score, row.id)) for candidates in rows]
+        return [_in_order(candidates) for candidates in rows]
 
     def _builder(self, queries: Vectors, limit: int) -> Any:
         # One vector goes in alone: Lance adds a plan to join the answers to several.
@@ -147,8 +170,12 @@ class _Search:
         return builder.nprobes(self.probe.partitions)
 
 
+def _in_order(candidates: list[Candidate]) -> list[Candidate]:
+    return sorted(candidates, key=lambda row: (-row.score, row.id))
+
+
 def _scored(batch: Any, query: Vectors) -> Iterator[Candidate]:
     ids, texts = batch["id"].to_pylist(), batch["metadata"].to_pylist()
-    order, scores = rank(vectors_of(batch), ids, query, len(ids), np.arange(len(ids)))
+    order, scores = exact.rank(vectors_of(batch), ids, query, len(ids), np.arange(len(ids)))
     for row, score in zip(order.tolist(), scores.tolist(), strict=True):
         yield Candidate(id=ids[row], score=score, text=texts[row])

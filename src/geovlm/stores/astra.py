@@ -73,6 +73,7 @@ class AstraStore(AstraBase):
         MissingExtra: `astrapy` is not installed.
 
     Examples:
+        >>> import numpy as np
         >>> from geovlm.testing.data_api import DataAPIEmulator
         >>> with DataAPIEmulator() as api, AstraStore("scenes", endpoint=api.endpoint, token=api.token) as store:
         ...     store.upsert(["a", "b"], np.eye(2), [{"year": 2020}, {"year": 2024}])

@@ -211,23 +211,24 @@ class LanceStore:
                 for best in nearest(table, queries, count, asked, probe)
             ]
 
-        found = self._answered(where, ask)
+        found = self._answered(where, ask, about)
         return [LanceMatches(ids=[], scores=[], metadata=[]) for _ in queries] if found is None else found
 
-    def _answered(self, where: Where | None, ask: Callable[[Any, Asked, About], Answer]) -> Answer | None:
+    def _answered(
+        self, where: Where | None, ask: Callable[[Any, Asked, About], Answer], about: About | None
+    ) -> Answer | None:
         """What `ask(table, filter, about)` finds; `None` if nothing has been written.
 
         A filter is put into SQL for the columns that there are. If another process has added one meanwhile, the rows
         that it wrote may have been read by a condition that does not know them, and the question is put again.
         """
         tree = parse_filter(where)
-        about = self._about()
         while about is not None:
             sql, whole = to_sql(tree, about.layout)
             asked = Asked(sql=sql, passes=None if whole else compile_filter(where))
             with self._table.translated():
                 answer = ask(self._table.open(), asked, about)
-            now = self._about()
+            now = None if sql is None else self._about()
             if now is None or now.layout == about.layout:
                 return answer
             about = now
@@ -295,7 +296,7 @@ class LanceStore:
                 for text in batch["metadata"].to_pylist()
             )
 
-        return self._answered(where, ask) or 0
+        return self._answered(where, ask, self._about()) or 0
 
     def scan(self, where: Where | None = None, *, batch_size: int = 1024) -> Iterator[Batch]:
         """Read all rows, or those that pass a filter: the rows of the moment of the call, whatever is written since.
@@ -308,7 +309,7 @@ class LanceStore:
         def ask(table: Any, asked: Asked, _: About) -> tuple[Asked, Any]:
             return asked, asked.rows(table, ["id", "vector", "metadata"]).to_batches(size)
 
-        started = self._answered(where, ask)
+        started = self._answered(where, ask, self._about())
         return iter(()) if started is None else self._batches(*started)
 
     def _batches(self, asked: Asked, reader: Any) -> Iterator[Batch]:
@@ -337,12 +338,16 @@ class LanceStore:
                     _lance_index.build(self._table, table)
 
     def flush(self) -> None:
-        """Tidy up after what this store has written, where it pays: join small files, index new rows, make an index."""
+        """Have the disk keep what this store has written, and tidy up where it pays.
+
+        That is to make the index, to let it know new rows, and to join small files; nothing if nothing was written.
+        """
         if self._changed:
             with self._table.writing():
                 table = self._table.open()
                 with self._table.translated():
                     _lance_index.tidy(self._table, table, stale=self._stale)
+                    self._table.sync()
             self._changed, self._stale = False, 0
 
     def close(self) -> None:
