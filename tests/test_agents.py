@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from geovlm.errors import UsageError
 from geovlm.testing import HashEncoder
 from tests import models
 
+ROOT = Path(__file__).parents[1]
 COLOURS = ("red", "green", "blue", "tan")
 
 
@@ -248,7 +250,7 @@ def test_killed_anywhere_ends_the_same(tmp_path):
     models.openclip_folder(tmp_path / "encoder")
     write_fields(tmp_path / "in", 4)
     command = [sys.executable, "-c", KILLED, str(tmp_path / "encoder"), str(tmp_path / "in"), str(tmp_path / "out")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) >= 4
     whole, killed = digests(tmp_path / "out" / "whole"), digests(tmp_path / "out" / "killed")

@@ -182,15 +182,16 @@ class Wrong(Light):
         return self.change(super().encode_pixels(pixels))
 
 
-def test_a_vector_that_is_not_finite_is_a_failure():
+def test_a_vector_that_no_store_could_keep_is_a_failure():
     def spoil(vectors):
         vectors[0, 3] = np.nan
         vectors[-1, 0] = np.inf
+        vectors[2] = 0
         return vectors
 
     made = embed(records(6), Wrong(spoil), batch_size=6)
-    assert (made.report.done, [failure.id for failure in made.report.failures]) == (4, ["000", "005"])
-    assert made.report.failures[0].reason == "its vector has NaN or infinity"
+    assert (made.report.done, [failure.id for failure in made.report.failures]) == (3, ["000", "002", "005"])
+    assert made.report.failures[0].reason == "its vector is zero, or has NaN or infinity in it"
     assert np.isfinite(made.to_numpy()[1]).all()
 
 

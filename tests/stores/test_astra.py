@@ -53,7 +53,6 @@ def rows(count, dim=DIM):
 
 class TestContract(VectorStoreContract):
     made = 0
-    limits = Limits()
 
     @pytest.fixture(autouse=True)
     def _place(self, shared_api):
@@ -440,7 +439,6 @@ def test_two_names_have_two_codes(one, other):
         {"label": {"$nin": [f"v{i}" for i in range(250)]}},
         {"$and": [{f"n{i}": {"$ne": 1}} for i in range(100)]},
         {"$or": [{"i": i} for i in range(100)]},
-        {"label": {"$in": [f"v{i}" for i in range(200, 7000)]}},
     ],
     ids=lambda where: str(where)[:40],
 )
@@ -452,6 +450,16 @@ def test_filters_beyond_the_limits_of_the_service(api, where):
     assert 0 < len(expected) < 200
     assert store.count(where) == len(expected)
     assert sorted(store.query(vectors[:1], 500, where=where)[0].ids) == expected
+
+
+def test_a_filter_that_no_request_can_hold_is_answered_here(api, monkeypatch):
+    monkeypatch.setattr("geovlm.stores._astra_filters.MOST_COMPARISONS", 2)
+    store, (ids, vectors, metadata) = connected(api), rows(30)
+    store.upsert(ids, vectors, metadata)
+    for where in ({"i": {"$in": list(range(10, 400))}}, {"$and": [{"i": {"$ne": i}} for i in range(10)]}):
+        assert not push_down(parse_filter(where)).exact
+        assert store.count(where) == 20
+        assert sorted(store.query(vectors[:1], 50, where=where)[0].ids) == ids[10:]
 
 
 def test_what_can_be_pushed_down_is(api):
