@@ -37,7 +37,7 @@ CONFIG = gv.TrainingConfig(
     epochs=60,
     batch_size=64,
     learning_rate=1e-3,
-    warmup=60,
+    warmup=0.033,
     weight_decay=0.1,
     label_smoothing=0.1,
     augmentation=gv.Augmentation(crop=(0.4, 1.0), color=0.2, words=0.2),

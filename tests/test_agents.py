@@ -239,7 +239,7 @@ def child(where, moments):
 
 assert not child(out / "whole", 0)
 chance, kills = random.Random(0), 0
-while child(out / "killed", chance.randint(12, 36)):
+while child(out / "killed", chance.randint(5, 16)):
     kills += 1
 print(kills)
 '''

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from geovlm.encoders import load_encoder
+from geovlm.encoders._torch import _on_cores
 from geovlm.errors import StorageError, UsageError
 from geovlm.protocols import Encoder, PixelEncoder
 from tests import models
@@ -242,6 +243,7 @@ def test_a_full_disk_is_a_storage_error_and_leaves_nothing_behind(folders, tmp_p
     code = """
 import resource, signal, sys
 from geovlm.encoders import load_encoder
+from geovlm.encoders._torch import _on_cores
 from geovlm.errors import StorageError
 encoders = [load_encoder(folder, device="cpu") for folder in sys.argv[2:]]
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -257,3 +259,18 @@ for encoder in encoders:
     places = [tmp_path / "saved", folders["open_clip"], folders["siglip"]]
     subprocess.run([sys.executable, "-c", code, *map(str, places)], check=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_shared_out_among_cores_gives_the_same_vectors_and_leaves_the_threads_as_they_were(encoder):
+    pixels = np.stack([encoder.preprocess(picture(seed)) for seed in range(37)])
+    whole = encoder.encode_pixels(pixels)
+    torch.set_num_threads(2)
+    try:
+        shared = encoder.encode_pixels(pixels)
+        assert torch.get_num_threads() == 2
+        with pytest.raises(RuntimeError, match="broken"):
+            _on_cores(lambda part: (_ for _ in ()).throw(RuntimeError("broken")), torch.zeros(40))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    np.testing.assert_allclose(shared, whole, atol=1e-5)

@@ -183,6 +183,42 @@ def test_filters_on_odd_names_and_values_agree_with_a_plain_reading(
     store.close()
 
 
+TRICKY: list[dict[str, Any]] = [
+    {"a.b": 1, "a": {"b": 2}},  # the name as it is written comes first
+    {"a": {"b": 2}},
+    {"a": {"b": {"c": 2}}, "a.b": {"c": 3}},
+    {"a.b": 2},
+    {"a": [{"b": 2}, 2]},
+    {"a": {"0": 5}},
+    {"a": [5]},
+    {"v": 2**53},
+    {"v": 2**53 + 1},
+    {"v": -0.0},
+    {"v": [2**53 + 1, -0.0, 1.0]},
+    {"v": True},
+    {"v": 1},
+    {"v": [[]]},
+    {"v": []},
+    {"v": None},
+    {"v": {"y": 1, "x": [1.0]}},
+    {"v": [{"x": [1], "y": True}]},
+]
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_tricky_names_and_values_agree_with_a_plain_reading(tmp_path: Path, indexed: bool) -> None:
+    store = LanceStore(tmp_path / "s")
+    store.upsert([f"{i:04d}" for i in range(len(TRICKY))], np.ones((len(TRICKY), 8)), TRICKY)
+    if indexed:
+        store.build_index()
+    held = [value for row in TRICKY for value in row.values()]
+    for name in ("a", "a.b", "a.b.c", "a.0", "v", "v.x", "v.0"):
+        for value in [*held, 2, 3, 5, 2.0**53, 0, 1.0, [], [1.0], {"x": [1], "y": 1}, {"x": [1], "y": True}]:
+            operators = ["$eq", "$ne"] + ["$gt", "$lt"] * isinstance(value, int | float)
+            assert all(agrees(store, TRICKY, {name: {op: value}}) for op in operators), (name, value)
+        assert all(agrees(store, TRICKY, {name: {"$exists": flag}}) for flag in (True, False))
+
+
 @pytest.mark.parametrize(
     "where",
     [

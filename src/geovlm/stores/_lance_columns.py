@@ -158,9 +158,9 @@ def is_utf8(text: str) -> bool:
 
 
 def as_float(number: float) -> float | None:
-    """The same number as a float, never −0.0; `None` for an integer that has no equal float."""
+    """The same number as a float; `None` for an integer that has no equal float."""
     try:
-        value = float(number) + 0.0
+        value = float(number)
     except OverflowError:
         return None
     return value if value == number else None

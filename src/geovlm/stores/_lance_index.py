@@ -60,11 +60,12 @@ def tidy(place: LanceTable, table: Any, *, stale: int) -> None:
         table: The `lancedb` table.
         stale: How many rows were removed or replaced since the last time.
     """
-    rows, indexed = table.count_rows(), int(place.about(table).settings.get(ROWS_KEY, 0))
+    rows, index = table.count_rows(), table.index_stats(INDEX)
+    indexed = int(place.about(table).settings.get(ROWS_KEY, 0)) if index else 0
+    waiting = index.num_unindexed_rows if index else 0
     if rows >= max(INDEX_FROM, GROWTH * indexed):
         build(place, table)
-        indexed = rows
-    waiting = table.index_stats(INDEX).num_unindexed_rows if indexed else 0
+        waiting = 0
     small = table.stats()["fragment_stats"]["num_small_fragments"]
     if (
         small >= SMALL_FILES

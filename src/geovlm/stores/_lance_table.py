@@ -115,8 +115,8 @@ class LanceTable:
             self._connect().create_table(self.name, schema=schema)
         return self.open()
 
-    def describe(self, table: Any, settings: dict[str, str | None]) -> None:
-        """Keep settings with the table; `None` removes one."""
+    def describe(self, table: Any, settings: dict[str, str]) -> None:
+        """Keep settings with the table, beside those that there are."""
         with self.translated():
             table.update_field_metadata({"path": "vector", "metadata": settings})
 
@@ -202,8 +202,8 @@ class LanceTable:
             reason = str(error).partition(", /")[0].strip()[:500]
             if any(words in reason for words in _DISK):
                 raise StorageError(
-                    f"{self.folder} could not be written ({reason}). What was written before is kept: make room or"
-                    " mend the disk, then repeat the same call."
+                    f"The disk refused {self.folder} ({reason}). What was written before is kept: make room or mend the"
+                    " disk, then repeat the same call."
                 ) from error
             raise StoreError(
                 f"Lance could not work with {self.folder} ({reason}). If other programs change this table, repeat the"

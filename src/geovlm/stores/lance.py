@@ -331,23 +331,21 @@ class LanceStore:
         It takes minutes for a million rows, and others cannot write meanwhile; they can read. `flush` does the same
         when it pays.
         """
-        with self._table.writing():
-            table = self._table.open()
-            if table is not None:
-                with self._table.translated():
-                    _lance_index.build(self._table, table)
+        table = self._table.open()
+        if table is not None:
+            with self._table.writing(), self._table.translated():
+                _lance_index.build(self._table, table)
 
     def flush(self) -> None:
         """Have the disk keep what this store has written, and tidy up where it pays.
 
         That is to make the index, to let it know new rows, and to join small files; nothing if nothing was written.
         """
-        if self._changed:
-            with self._table.writing():
-                table = self._table.open()
-                with self._table.translated():
-                    _lance_index.tidy(self._table, table, stale=self._stale)
-                    self._table.sync()
+        table = self._table.open() if self._changed else None
+        if table is not None:
+            with self._table.writing(), self._table.translated():
+                _lance_index.tidy(self._table, table, stale=self._stale)
+                self._table.sync()
             self._changed, self._stale = False, 0
 
     def close(self) -> None:
