@@ -239,7 +239,7 @@ def child(where, moments):
 
 assert not child(out / "whole", 0)
 chance, kills = random.Random(0), 0
-while child(out / "killed", chance.randint(5, 16)):
+while child(out / "killed", chance.randint(9, 24)):
     kills += 1
 print(kills)
 '''
@@ -252,7 +252,7 @@ def test_killed_anywhere_ends_the_same(tmp_path):
     command = [sys.executable, "-c", KILLED, str(tmp_path / "encoder"), str(tmp_path / "in"), str(tmp_path / "out")]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, cwd=ROOT)
     assert result.returncode == 0, result.stderr
-    assert int(result.stdout) >= 4
+    assert int(result.stdout) >= 2, "the kills missed the run"
     whole, killed = digests(tmp_path / "out" / "whole"), digests(tmp_path / "out" / "killed")
     # The report tells how much was done in the last run, which is what differs; the title is the directory's name.
     for name in ("report.json", "report.html"):

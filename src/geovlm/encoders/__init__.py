@@ -87,6 +87,7 @@ def load_encoder(
 def new_encoder(
     config: Mapping[str, Any],
     *,
+    preprocess: Mapping[str, Any] | None = None,
     seed: int = 0,
     name: str = "new",
     device: str | None = None,
@@ -96,6 +97,8 @@ def new_encoder(
 
     Args:
         config: What open_clip calls `model_cfg`: `embed_dim`, `vision_cfg` and `text_cfg`.
+        preprocess: What open_clip calls `preprocess_cfg`, where it is to differ from CLIP's: `mean`, `std`,
+            `interpolation`, `resize_mode`.
         seed: Of the first weights; equal seeds make equal encoders.
         name: For reading.
         device: Where it runs; `None` takes a GPU if there is one.
@@ -111,7 +114,9 @@ def new_encoder(
         >>> new_encoder({"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}).encode_texts(["a river"]).shape
         (1, 8)
     """
-    encoder: Encoder = _backend("openclip").new(config, seed=seed, name=name, device=device, dtype=dtype)
+    encoder: Encoder = _backend("openclip").new(
+        config, preprocess=preprocess or {}, seed=seed, name=name, device=device, dtype=dtype
+    )
     return encoder
 
 

@@ -158,8 +158,16 @@ def load_preset(
     return plan.build(read_checkpoint(path).state, what=path, device=device, dtype=dtype)
 
 
-def new(config: Mapping[str, Any], *, seed: int, name: str, device: str | None, dtype: str | None) -> OpenClipEncoder:
-    """Make an untrained model from its `model_cfg`."""
+def new(
+    config: Mapping[str, Any],
+    *,
+    preprocess: Mapping[str, Any],
+    seed: int,
+    name: str,
+    device: str | None,
+    dtype: str | None,
+) -> OpenClipEncoder:
+    """Make an untrained model from its `model_cfg` and `preprocess_cfg`."""
     import torch
 
     missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
@@ -173,7 +181,7 @@ def new(config: Mapping[str, Any], *, seed: int, name: str, device: str | None, 
         model,
         name=name,
         config=config,
-        preprocessing=_preprocessing({}, model.visual.image_size),
+        preprocessing=_preprocessing(preprocess, model.visual.image_size),
         tokenizer=_tokenizer(config["text_cfg"], None),
         device=device,
         dtype=dtype,

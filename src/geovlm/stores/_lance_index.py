@@ -26,10 +26,10 @@ ROWS_A_PARTITION = 4000
 BITS = 4
 PROBED = 256
 
-# Below these, tidying costs more than it saves: files of less than 100,000 rows, rows that the index does not know,
-# and rows that were removed or replaced, as a part of all (one in so many).
+# Below these, tidying costs more than it saves: files of less than 100,000 rows; rows that the index does not know, each
+# of which costs a query one or two microseconds; rows that were removed or replaced. One in so many rows, at least.
 SMALL_FILES = 100
-WAITING_ROWS, WAITING_PART = 20_000, 20
+WAITING_ROWS, WAITING_PART = 10_000, 100
 STALE_ROWS, STALE_PART = 20_000, 5
 # Versions are kept this long for those who still read them.
 KEEP_VERSIONS = timedelta(hours=1)
