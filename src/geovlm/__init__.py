@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from geovlm.protocols import Captioner, Encoder, ImageSource, PixelEncoder, VectorStore
     from geovlm.records import Failure, Footprint, Record, Report
     from geovlm.sources import FolderSource, HuggingFaceSource, TableSource
-    from geovlm.stores import NumpyStore
+    from geovlm.stores import AstraStore, LanceStore, NumpyStore
     from geovlm.training import Augmentation, ContrastiveTrainer, TrainingConfig, TrainingResult
 
 __version__ = "0.1.0"
@@ -46,13 +46,14 @@ _HOMES = {
     "protocols": ("Captioner", "Encoder", "ImageSource", "PixelEncoder", "VectorStore"),
     "records": ("Failure", "Footprint", "Record", "Report"),
     "sources": ("FolderSource", "HuggingFaceSource", "TableSource"),
-    "stores": ("NumpyStore",),
+    "stores": ("AstraStore", "LanceStore", "NumpyStore"),
     "training": ("Augmentation", "ContrastiveTrainer", "TrainingConfig", "TrainingResult"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("errors", "evaluation", "imaging", "prompts", "testing")
 
 __all__ = [
+    "AstraStore",
     "Augmentation",
     "CaptionAgent",
     "Captioner",
@@ -72,6 +73,7 @@ __all__ = [
     "HuggingFaceSource",
     "ImageSource",
     "Index",
+    "LanceStore",
     "NumpyStore",
     "PixelEncoder",
     "QueryAgent",
