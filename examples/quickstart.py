@@ -26,7 +26,7 @@ QUERIES = ("storage tanks beside a river", "red roofs and trees", "a tennis cour
 SMALL_CLIP = {
     "embed_dim": 128,
     "vision_cfg": {
-        "timm_model_name": "resnet10t",
+        "timm_model_name": "test_resnet",
         "timm_model_pretrained": False,
         "timm_pool": "avg",
         "timm_proj": "linear",
