@@ -180,6 +180,13 @@ def test_impossible_share(val):
         DataAgent(val=val)
 
 
+def test_an_encoder_by_name_and_an_empty_source(tmp_path):
+    with pytest.raises(UsageError, match=r"load_encoder\('b32'\)"):
+        Workflow(out=tmp_path, encoder="b32")
+    with pytest.raises(UsageError, match="has no images"):
+        Workflow(out=tmp_path, encoder=HashEncoder()).run([])
+
+
 def test_query_agent_writes_a_page(tmp_path):
     index = gv.Index(HashEncoder())
     index.add([gv.Record(id=c, image=Image.new("RGB", (8, 8), c), meta={"year": y}) for y, c in enumerate(COLOURS)])

@@ -29,6 +29,7 @@ from geovlm.dataset import Dataset
 from geovlm.embedding import Embeddings, embed
 from geovlm.errors import UsageError
 from geovlm.index import Hits, Index
+from geovlm.protocols import Encoder
 from geovlm.records import Failure, Report
 from geovlm.stores.numpy import NumpyStore
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
 
-    from geovlm.protocols import Captioner, Encoder, VectorStore, Where
+    from geovlm.protocols import Captioner, VectorStore, Where
     from geovlm.records import Record
     from geovlm.training import TrainingConfig, TrainingResult
 
@@ -284,11 +285,16 @@ class Workflow:
     """
 
     out: Path = field(converter=Path)
-    encoder: Encoder
+    encoder: Encoder = field()
     caption: CaptionAgent | None = None
     data: DataAgent = field(factory=DataAgent)
     training: TrainingAgent | None = None
     embedding: EmbeddingAgent = field(factory=EmbeddingAgent)
+
+    @encoder.validator
+    def _check_encoder(self, _: object, value: object) -> None:
+        if not isinstance(value, Encoder):
+            raise UsageError(f"A Workflow needs an encoder, such as load_encoder({value!r:.80}) gives.")
 
     def run(
         self,
@@ -313,6 +319,8 @@ class Workflow:
         images = list(source) if isinstance(source, Iterator) else source
         with locked(self.out):
             pairs, captioned = self._captions(images, progress)
+            if captioned.report.total == 0:
+                raise UsageError("The source has no images: is the path right, or was a generator read before?")
             steps = [captioned]
             encoder, result = self.encoder, None
             if self.training is not None:
