@@ -26,8 +26,9 @@ ROWS_A_PARTITION = 4000
 BITS = 4
 PROBED = 256
 
-# Below these, tidying costs more than it saves: files of less than 100,000 rows; rows that the index does not know, each
-# a microsecond or two for a query; rows that were removed or replaced. The parts are one in so many of all rows.
+# Below these, tidying costs more than it saves: files of less than 100,000 rows; rows that the index does not know,
+# which cost a query a microsecond or two each; rows that were removed or replaced. The parts are one in so many of
+# all rows.
 SMALL_FILES = 100
 WAITING_ROWS, WAITING_PART = 10_000, 100
 STALE_ROWS, STALE_PART = 20_000, 5
