@@ -6,6 +6,10 @@ that lets more rows pass, and `exact` says that the metadata of what comes back 
 It differs in these: `$not` of `$gt` is `$lte`, which leaves out rows without the name; `null`, lists and mappings are
 not looked for inside of lists; the order of names in a mapping counts; numbers are compared by their decimal digits;
 a name with a dot is always a path.
+
+It knows no places and no times. Of an area are sent bounds for the numbers of a row's box, and of a span of time bounds
+for text. Two numbers of one row cannot be compared with each other, so that a box that crosses the antimeridian cannot
+be told from one that does not; `$intersects` therefore sends no longitudes, but for points.
 """
 
 from __future__ import annotations
@@ -16,10 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import frozen
 
-from geovlm.filters import AllOf, Compare, Not
+from geovlm._times import texts_around
+from geovlm.filters import AllOf, Compare, During, InArea, Not
 from geovlm.stores._astra_documents import PATH_CHARS, TEXT_BYTES, is_unicode, search_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from geovlm._areas import Box
     from geovlm.filters import Filter
 
 # The Data API takes 64; the caller adds one.
@@ -84,6 +92,8 @@ def _widened(tree: Filter, *, positive: bool) -> tuple[Clause, bool]:
             return _comparison(Compare(name, "$exists", True), positive=not positive)
         case Compare():
             return _comparison(tree, positive=positive)
+        case InArea() | During():
+            return (_bounds(tree) if positive else True), False
     found = [_widened(part, positive=positive) for part in tree.parts]
     join = _all if isinstance(tree, AllOf) == positive else _any
     return join([clause for clause, _ in found]), all(exact for _, exact in found)
@@ -129,6 +139,43 @@ def _test(op: str, value: Any) -> Test | None:
     if op == "$in":
         return _is_in(value)
     return lambda path, _: {path: {op: value}}
+
+
+def _bounds(node: InArea | During) -> Clause:
+    """What can be said of the numbers of a box or point, or of text."""
+    paths = _paths(node.name)
+    if paths is None:
+        return True
+    if isinstance(node, During):
+        low, high = texts_around(node.start, node.end)
+        return _resolved(paths, lambda path, _: _bounded(path, {"$gte": low, "$lt": high}), positive=True)
+    boxes, bounds = node.area.boxes, _bounds_within if node.op == "$within" else _bounds_across
+    return _resolved(paths, lambda path, _: _any([bounds(path, box, boxes) for box in boxes]), positive=True)
+
+
+def _bounds_within(path: str, box: Box, boxes: Sequence[Box]) -> Clause:
+    west, south, east, north = box
+    # A row's box that crosses the antimeridian ends in another one.
+    furthest = max([east, *(other[2] for other in boxes if other[0] == -180)])
+    corner = [
+        _bounded(f"{path}.0", {"$gte": west, "$lte": east}),
+        _bounded(f"{path}.1", {"$gte": south, "$lte": north}),
+    ]
+    other = [_bounded(f"{path}.2", {"$lte": furthest}), _bounded(f"{path}.3", {"$lte": north})]
+    return _all([*corner, _any([_exists(f"{path}.2", positive=False), _all(other)])])
+
+
+def _bounds_across(path: str, box: Box, _: Sequence[Box]) -> Clause:
+    west, south, east, north = box
+    point = [_bounded(f"{path}.0", {"$gte": west, "$lte": east}), _exists(f"{path}.2", positive=False)]
+    either = [_all([_bounded(f"{path}.1", {"$gte": south}), *point]), _bounded(f"{path}.3", {"$gte": south})]
+    return _all([_bounded(f"{path}.1", {"$lte": north}), _any(either)])
+
+
+def _bounded(path: str, ends: dict[str, str | float | None]) -> Clause:
+    """The value at a path is on the right side of each end."""
+    found: list[Clause] = [{path: {op: end}} for op, end in ends.items() if end is not None]
+    return _all(found or [_exists(path, positive=True)])
 
 
 def _is_exact(value: Any) -> bool:

@@ -4,6 +4,9 @@ Lance keeps a row's metadata as JSON text, and beside it a column for each name 
 has: `n_year` holds the years that are numbers, `t_year` those that are text. The name of a column says all, so that the
 table's own schema is the only list of them; odd characters of a name are written as `_` and two hex digits.
 
+Lists that are boxes or points and text that is a time have further columns, of numbers. A name has them either from
+its first list or text on or never, so that where they are, all its values are in them.
+
 A name gets no column if a filter could mean a list's element by it (`tags.0`), if it is very long, or once there are
 `MAX_NAMES` names. Filters on these names are answered from the JSON.
 """
@@ -17,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from attrs import field, frozen
+
+from geovlm._areas import box_of
+from geovlm._times import moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +38,14 @@ KINDS = {
     "z": pa.bool_(),  # the value is null
     "m": pa.bool_(),  # it is a mapping
     "x": pa.bool_(),  # it is a number that float64 cannot hold, or text that UTF-8 cannot
+    # What a filter may take a value for.
+    "w": pa.float64(),  # the west of a list that is a box or a point
+    "s": pa.float64(),  # its south
+    "e": pa.float64(),  # its east
+    "h": pa.float64(),  # its north
+    "d": pa.int64(),  # the moment of a text, in microseconds since 1970
 }
+SOURCE_OF = {"w": "i", "s": "i", "e": "i", "h": "i", "d": "t"}
 
 Cell = tuple[str, Any]
 
@@ -91,7 +104,7 @@ def shred(rows: Sequence[Mapping[str, Any]], layout: Layout) -> dict[str, list[A
         rows: JSON values.
         layout: The columns that there are already; more may come out, within the limit of names.
     """
-    names = set(layout.names)
+    names, known = set(layout.names), layout.columns
     column_of: dict[Cell, list[Any] | None] = {}
     columns: dict[str, list[Any]] = {}
 
@@ -99,18 +112,21 @@ def shred(rows: Sequence[Mapping[str, Any]], layout: Layout) -> dict[str, list[A
         code = encoded(name) if fits_columns(name) else None
         if code is None or (code not in names and len(names) >= MAX_NAMES):
             return None
+        # Rows may have been written without the further columns.
+        if kind in SOURCE_OF and f"{SOURCE_OF[kind]}_{code}" in known and f"{kind}_{code}" not in known:
+            return None
         names.add(code)
         return columns.setdefault(f"{kind}_{code}", [None] * len(rows))
 
     for position, row in enumerate(rows):
         for name, value in _named_values(row):
-            kind, held = _cell(value)
-            key = kind, name
-            if key not in column_of:
-                column_of[key] = open_column(kind, name)
-            column = column_of[key]
-            if column is not None:
-                column[position] = held
+            for kind, held in _cells(value):
+                key = kind, name
+                if key not in column_of:
+                    column_of[key] = open_column(kind, name)
+                column = column_of[key]
+                if column is not None:
+                    column[position] = held
     return columns
 
 
@@ -130,6 +146,16 @@ def _inside(outer: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"{outer}.{name}", value
             if isinstance(value, dict):
                 yield from _inside(f"{outer}.{name}", value)
+
+
+def _cells(value: Any) -> Sequence[Cell]:
+    """What the columns hold of a JSON value."""
+    kind, held = _cell(value)
+    if kind == "t" and (moment := moment_of(value)) is not None:
+        return (kind, held), ("d", moment)
+    if kind == "i" and (box := box_of(value)) is not None:
+        return (kind, held), *zip("wseh", box, strict=True)
+    return ((kind, held),)
 
 
 def _cell(value: Any) -> Cell:

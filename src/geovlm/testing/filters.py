@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+
+from geovlm.testing._places import AREAS, ENDS, PLACES, TIMES, begins_in_time, is_during, is_in_place
 
 __all__ = ["filters", "passes", "sample_rows"]
 
@@ -31,8 +34,24 @@ COLUMNS: dict[str, list[Any]] = {
     "flag": [True, False, 1],
     "camera": [*MAPPINGS, None],
     "dotted.name": [1, "a"],
+    "footprint": PLACES,
+    "acquired": TIMES,
+    "scan": [{"place": place, "time": time} for place, time in zip(PLACES, TIMES, strict=False)],
+    "corners": [[PLACES[0]], [[9, 48], [8.5, 47.5]], [[179, -18, -179, -17], "2024-05-17"], [8, 47, 9, 48]],
 }
 INSIDE: dict[str, list[Any]] = {"camera.gsd": [1, 2.5], "camera.name": ["b"], "tags.0": ["a", 1], "nowhere": [1]}
+POOLS = COLUMNS | INSIDE
+WITH_PLACES = ["footprint", "footprint", "scan.place", "corners.0", "corners.1", "corners", "tags", "label", "nowhere"]
+WITH_TIMES = ["acquired", "acquired", "scan.time", "corners.1", "label", "year", "nowhere"]
+
+
+# Made once, as hypothesis looks at each new strategy for longer than it draws from it.
+_NAMES, _KINDS = st.sampled_from([*POOLS]), st.sampled_from(["value", "operators", "operators", "not"])
+_OPERATORS = st.lists(st.sampled_from(OPERATORS), min_size=1, max_size=2)
+_ON_PLACES = st.lists(st.sampled_from(["$within", "$intersects", "$exists"]), min_size=1, max_size=2, unique=True)
+_PLACE_NAMES, _TIME_NAMES = st.sampled_from(WITH_PLACES), st.sampled_from(WITH_TIMES)
+_AREAS, _TIMES, _ENDS = st.sampled_from(AREAS), st.sampled_from(TIMES), st.sampled_from([None, *ENDS])
+_SPANS, _BOOLEANS = st.tuples(_ENDS, _ENDS).filter(begins_in_time), st.booleans()
 
 
 def sample_rows(count: int) -> list[dict[str, Any]]:
@@ -45,26 +64,42 @@ def sample_rows(count: int) -> list[dict[str, Any]]:
     return [{name: pick(pool) for name, pool in COLUMNS.items() if rng.random() < 0.7} for _ in range(count)]
 
 
-@st.composite
-def filters(draw: st.DrawFn) -> dict[str, Any]:
+@cache
+def filters() -> st.SearchStrategy[dict[str, Any]]:
     """Valid filters on `sample_rows`, nested some levels deep."""
-    leaf = _entry() | st.builds(operator.or_, _entry(), _entry())
-    return draw(st.recursive(leaf, _combined, max_leaves=4))
+    leaf = _entry() | st.builds(operator.or_, _entry(), _entry()) | _place_entry() | _time_entry()
+    return st.recursive(leaf, _combined, max_leaves=4)
 
 
 @st.composite
 def _entry(draw: st.DrawFn) -> dict[str, Any]:
     """A filter on one name, mostly with values that it has."""
-    name, pool = draw(st.sampled_from([*COLUMNS.items(), *INSIDE.items()]))
-    kind = draw(st.sampled_from(["value", "operators", "operators", "not"]))
+    name, kind = draw(_NAMES), draw(_KINDS)
     if kind == "value":
-        return {name: draw(st.sampled_from(pool))}
-    chosen = draw(st.lists(st.sampled_from(OPERATORS), min_size=1, max_size=2))
-    condition = {op: draw(_operand(op, pool)) for op in chosen}
+        return {name: draw(_operand("$eq", name))}
+    condition = {op: draw(_operand(op, name)) for op in draw(_OPERATORS)}
     return {name: condition if kind == "operators" else {"$not": condition}}
 
 
-def _operand(op: str, pool: list[Any]) -> st.SearchStrategy[Any]:
+@st.composite
+def _place_entry(draw: st.DrawFn) -> dict[str, Any]:
+    """A filter on where something is."""
+    condition = {op: draw(_BOOLEANS if op == "$exists" else _AREAS) for op in draw(_ON_PLACES)}
+    return {draw(_PLACE_NAMES): {"$not": condition} if draw(_BOOLEANS) else condition}
+
+
+@st.composite
+def _time_entry(draw: st.DrawFn) -> dict[str, Any]:
+    """A filter on when something was."""
+    condition: dict[str, Any] = {"$during": list(draw(_SPANS))}
+    if draw(_BOOLEANS):
+        condition["$ne"] = draw(_TIMES)
+    return {draw(_TIME_NAMES): {"$not": condition} if draw(_BOOLEANS) else condition}
+
+
+@cache
+def _operand(op: str, name: str) -> st.SearchStrategy[Any]:
+    pool = POOLS[name]
     if op == "$exists":
         return st.booleans()
     if op in ORDER:
@@ -121,6 +156,10 @@ def _condition_passes(op: str, operand: Any, values: list[Any]) -> bool:
         return not all(_condition_passes(key, value, values) for key, value in positive.items())
     if op == "$exists":
         return bool(values) is operand
+    if op == "$during":
+        return any(is_during(operand, value) for value in values)
+    if op in ("$within", "$intersects"):
+        return any(is_in_place(op, operand, value) for value in values)
     if op == "$in":
         return any(_condition_passes("$eq", value, values) for value in operand)
     return any(_scalar_passes(op, _typed(value), _typed(operand)) for value in values)

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 
 from geovlm.errors import ConfigMismatch, StoreError, UsageError
 from geovlm.protocols import VectorStore
+from geovlm.testing._places import AREAS, PLACES, SPANS, TIMES
 from geovlm.testing.filters import filters, passes, sample_rows
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class VectorStoreContract:
         store = self.make_store()
         store.upsert(["a"], np.ones((1, DIM)))
         assert store.get(["a"]) == [{}]
+        assert (store.dim, store.fingerprint) == (DIM, None)
 
     def test_scan_reads_every_row_once(self) -> None:
         store, ids, vectors, rows = self.filled()
@@ -129,6 +131,19 @@ class VectorStoreContract:
         store.upsert(ids, np.ones((len(ids), DIM)), [{"text": key} for key in ids])
         assert store.get(ids) == [{"text": key} for key in ids]
         assert all(store.count({"text": key}) == 1 for key in ids)
+
+    def test_long_ids_long_texts_and_awkward_names_are_kept(self) -> None:
+        store = self.make_store()
+        ids = ["5", "x" * 10_000]
+        rows = [
+            {"text": "x" * 9000, "a.b": 1, "a": {"b": 2}, "nested": [[1, [2, None]], [], [{"k": [3]}]]},
+            {"text": "x" * 8999 + "é", "": 0, "a&b~c*": "$x", "時": "日本"},
+        ]
+        store.upsert(ids, np.eye(2, DIM), rows)
+        assert store.get(ids) == rows
+        assert store.query(np.eye(1, DIM, 1), 1)[0].metadata == rows[1:]
+        assert [store.count({"text": row["text"]}) for row in rows] == [1, 1]
+        assert store.delete(ids[1:]) == 1
 
     # --- conflicts
 
@@ -199,7 +214,7 @@ class VectorStoreContract:
             store.upsert(["a", "b"], np.ones((2, DIM)), [{}])
         assert store.count() == 0
 
-    @pytest.mark.parametrize("ids", [["a", ""], ["a", 5], ["a", None], "ab"], ids=repr)
+    @pytest.mark.parametrize("ids", [["a", ""], ["a", 5], ["a", np.int64(5)], ["a", None], "ab"], ids=repr)
     def test_ids_that_are_no_text_are_refused(self, ids: Any) -> None:
         store = self.make_store()
         with pytest.raises(UsageError):
@@ -236,7 +251,9 @@ class VectorStoreContract:
 
     def test_it_is_tied_to_one_encoder(self) -> None:
         store = self.make_store()
+        assert (store.dim, store.fingerprint) == (None, None)
         store.bind(dim=DIM, fingerprint="a")
+        assert (store.dim, store.fingerprint) == (DIM, "a")
         store.bind(dim=DIM, fingerprint="a")
         for dim, fingerprint in ((DIM, "b"), (DIM + 1, "a")):
             with pytest.raises(ConfigMismatch):
@@ -339,6 +356,21 @@ class VectorStoreContract:
             assert list(store.query(query, 5, where=where, exact=True)[0].ids) == best
 
         check()
+
+    @pytest.mark.parametrize(
+        ("values", "op", "operands"),
+        [(PLACES, "$within", AREAS), (PLACES, "$intersects", AREAS), (TIMES, "$during", SPANS)],
+        ids=["within", "intersects", "during"],
+    )
+    def test_places_and_times_agree_with_a_plain_reading(self, values: Any, op: str, operands: Any) -> None:
+        store, ids = self.make_store(), [f"{place:02d}" for place in range(len(values))]
+        store.upsert(ids, np.ones((len(ids), DIM)), [{"x": value} for value in values])
+        for operand in operands:
+            where = {"x": {op: operand}}
+            expected = [key for key, value in zip(ids, values, strict=True) if passes(where, {"x": value})]
+            assert sorted(key for keys, _, _ in store.scan(where) for key in keys) == expected
+            rest = [key for key in ids if key not in expected]
+            assert sorted(key for keys, _, _ in store.scan({"$not": where}) for key in keys) == rest
 
     # --- the end
 
