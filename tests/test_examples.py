@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,24 @@ def test_typos_are_told_in_one_line(tmp_path, arguments, message):
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_stores_answer_alike(tmp_path, monkeypatch, capsys):
+    """One program, three stores, and the same answers; in this process, where torch is imported once."""
+    for name in ("ASTRA_DB_API_ENDPOINT", "ASTRA_DB_APPLICATION_TOKEN"):
+        monkeypatch.setenv(name, "")  # so that what the program sets is taken back
+        monkeypatch.delenv(name)
+    answers = []
+    for store in ("numpy", "lance", "astra"):
+        monkeypatch.setattr(sys, "argv", ["stores.py", "--store", store, "--out", str(tmp_path), "--scenes", "30"])
+        runpy.run_path(str(ROOT / "examples" / "stores.py"), run_name="__main__")
+        answers.append(capsys.readouterr().out)
+        monkeypatch.delenv("ASTRA_DB_API_ENDPOINT", raising=False)
+    assert answers[0] == answers[1] == answers[2]
+    assert "index: 30 done" in answers[0]
+    years = [int(line.split()[-1]) for line in answers[0].splitlines()[1:]]
+    assert len(years) == 5
+    assert all(2020 <= year < 2025 for year in years)
 
 
 def test_train_aid(tmp_path, shared_data):

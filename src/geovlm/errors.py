@@ -12,9 +12,13 @@ GeovlmError
 ├── RunLocked                           another process writes in this directory
 ├── StorageError                        the disk refused: full, read-only, gone
 ├── StoreError                          a vector store refused or lost something
+│   └── IncompleteUpsert                some rows were not written; says what became of each
+│       └── RateLimitedUpsert (also RateLimited)    there were too many requests
 └── ServiceError                        a hosted service answered with an error
     ├── AuthError                       the key is missing, wrong or not allowed
     ├── RateLimited                     too many requests, and retries were used up
+    ├── ServiceUnavailable              no answer, or errors of the service itself; may pass
+    ├── RequestRefused                  the service will not do it as it was asked
     ├── ModelRetired                    the model is gone; names its replacement when known
     └── JobFailed                       a batch or fine-tuning job ended without a result
 ```
@@ -25,19 +29,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "AuthError",
     "ConfigMismatch",
     "GeovlmError",
     "ImageError",
+    "IncompleteUpsert",
     "JobFailed",
     "MissingExtra",
     "ModelRetired",
     "RateLimited",
+    "RateLimitedUpsert",
+    "RequestRefused",
     "RunLocked",
     "ServiceError",
+    "ServiceUnavailable",
     "StorageError",
     "StoreError",
     "TrainingDiverged",
@@ -127,6 +135,31 @@ class StoreError(GeovlmError):
     """A vector store refused or lost something."""
 
 
+class IncompleteUpsert(StoreError):
+    """Some rows of an `upsert` were not written, or nobody knows whether they were.
+
+    Calling again with the same rows is safe, and sends little of what is there already.
+
+    Attributes:
+        outcomes: What became of each row, in order, as `upsert` returns it; `None` for those that are not known to be
+            written.
+        reasons: Why, by id.
+    """
+
+    def __init__(self, outcomes: Sequence[str | None], reasons: Mapping[str, str]) -> None:
+        key, reason = next(iter(reasons.items()))
+        missing = sum(outcome is None for outcome in outcomes)
+        super().__init__(
+            f"{missing} of {len(outcomes)} rows were not written, the first is {key!r:.80}: {reason} The others are in"
+            " the store; the same call can be repeated."
+        )
+        self.outcomes = list(outcomes)
+        self.reasons = dict(reasons)
+
+    def __reduce__(self) -> tuple[type[IncompleteUpsert], tuple[list[str | None], dict[str, str]]]:
+        return type(self), (self.outcomes, self.reasons)
+
+
 class ServiceError(GeovlmError):
     """A hosted service answered with an error.
 
@@ -146,11 +179,43 @@ class AuthError(ServiceError):
 
 
 class RateLimited(ServiceError):
-    """Too many requests, and the allowed retries were used up."""
+    """Too many requests, and the allowed retries were used up.
+
+    Attributes:
+        retry_after: Seconds after which the service would take another one, when it told.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, status=status)
+        self.retry_after = retry_after
+
+
+class RateLimitedUpsert(IncompleteUpsert, RateLimited):
+    """Some rows of an `upsert` were not written because there were too many requests."""
+
+    def __init__(self, outcomes: Sequence[str | None], reasons: Mapping[str, str]) -> None:
+        super().__init__(outcomes, reasons)
+        self.status, self.request_id = 429, None
+
+
+class ServiceUnavailable(ServiceError):
+    """There was no answer, or the service failed, and the allowed retries were used up; it may work later."""
+
+
+class RequestRefused(ServiceError):
+    """The service will not do it as it was asked; the same request will be refused again."""
 
 
 class ModelRetired(ServiceError):
-    """The model is no longer served."""
+    """The model is no longer served.
+
+    Attributes:
+        replacement: The model that takes its place, when known.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, replacement: str | None = None) -> None:
+        super().__init__(message, status=status)
+        self.replacement = replacement
 
 
 class JobFailed(ServiceError):

@@ -2,10 +2,10 @@
 
 | ability | what it does | comes with geovlm |
 | --- | --- | --- |
-| `ImageSource` | yields `Record`s | folders, tables, Hugging Face data sets |
+| `ImageSource` | yields `Record`s | folders, tables, shards, Hugging Face data sets |
 | `Encoder` | images and texts to vectors in one space | open_clip, transformers |
 | `Captioner` | images to sentences | BLIP, BLIP-2, tags |
-| `VectorStore` | keeps vectors with metadata, finds the nearest | NumPy |
+| `VectorStore` | keeps vectors with metadata, finds the nearest | NumPy, LanceDB, Astra DB |
 """
 
 from __future__ import annotations
@@ -148,7 +148,16 @@ class VectorStore(Protocol):
       name that a row does not have is false for that row, except `$exists: false`, `$ne`, `$nin` and `$not`; what
       each operator means is told in `geovlm.filters`.
     - An `upsert` of many rows ends as one of each row after the other would: an id that comes twice meets itself.
+
+    Attributes:
+        dim: Length of a vector; `None` as long as nothing was written or bound.
+        fingerprint: Of the encoder that the store is tied to; `None` as long as it is to none.
     """
+
+    @property
+    def dim(self) -> int | None: ...
+    @property
+    def fingerprint(self) -> str | None: ...
 
     def bind(self, *, dim: int, fingerprint: str) -> None:
         """Tie the store to an encoder; again with the same values is fine.

@@ -30,8 +30,8 @@ FAULTS = {
     "cut": Fault.truncated(),
     "timeout": Fault.timed_out(),
     "timeout after the write": Fault.timed_out(written=True),
-    "timeout of some": Fault.some_documents([0, 3, 49]),
-    "timeout of some after the write": Fault.some_documents([0, 3, 49], written=True),
+    "timeout of some": Fault.some_documents([0, 3, 99]),
+    "timeout of some after the write": Fault.some_documents([0, 3, 99], written=True),
 }
 
 
@@ -123,7 +123,7 @@ def test_attempts_end_and_say_what_became_of_each_row(api, kind):
     store = connected(api, attempts=3, workers=2)
     store.bind(dim=DIM, fingerprint="a")
     api.log.clear()
-    api.faults.add(FAULTS[kind], command="insertMany", skip=6, times=10_000)
+    api.faults.add(FAULTS[kind], command="insertMany", skip=3, times=10_000)
     with pytest.raises(IncompleteUpsert, match="of 2000 rows were not written") as caught:
         store.upsert(ids, vectors, metadata)
     error = caught.value
@@ -160,7 +160,7 @@ def test_a_token_that_is_withdrawn_ends_the_call(api):
         store.upsert(ids, vectors, metadata)
     assert api.log.count("insertMany") == 1
     api.faults.clear()
-    api.faults.add(Fault.unauthorized(), command="insertMany", skip=4, times=100)
+    api.faults.add(Fault.unauthorized(), command="insertMany", skip=2, times=100)
     with pytest.raises(IncompleteUpsert, match="ASTRA_DB_APPLICATION_TOKEN") as caught:
         store.upsert(ids, vectors, metadata)
     assert caught.value.outcomes.count("inserted") == 200

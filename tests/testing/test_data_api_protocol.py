@@ -290,6 +290,15 @@ def test_what_needs_lexical_search_in_a_collection_without_it(raw):
     assert raw.documents(projection={"*": 1}) == [{"_id": 1, "$lexical": "text", "a": 1}]
 
 
+def test_asking_for_the_id_alone_leaves_nothing_out(raw):
+    """So the service's own reading of projections: only other names make one that includes."""
+    raw.insert({"_id": 1, "a": 1, "b": 2})
+    assert raw.documents(projection={"_id": 1}) == [{"_id": 1, "a": 1, "b": 2}]
+    assert raw.documents(projection={"_id": 0}) == [{"a": 1, "b": 2}]
+    assert raw.documents(projection={"_id": 1, "a": 1}) == [{"_id": 1, "a": 1}]
+    assert raw.documents(projection={"_id": 0, "a": 1}) == [{"a": 1}]
+
+
 def test_the_largest_collection(raw):
     Raw(raw.api, collection="x" * 48).create(vector={"dimension": 4096})
 

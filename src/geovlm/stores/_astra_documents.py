@@ -16,7 +16,7 @@ import json
 import re
 from binascii import a2b_base64, b2a_base64
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,8 @@ from geovlm.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from geovlm.protocols import Vectors
 
@@ -65,20 +67,20 @@ class Prepared(NamedTuple):
     whole: bool
 
 
-def prepare(rows: Sequence[dict[str, Any]]) -> list[Prepared]:
-    """Check metadata (JSON values) against the limits of the Data API.
+def prepare(rows: Sequence[tuple[dict[str, Any], str]]) -> list[Prepared]:
+    """Check metadata, as `json_rows` gives it, against the limits of the Data API.
 
     Raises:
         UsageError: A row is beyond one of them.
     """
-    return [_prepared(row, position) for position, row in enumerate(rows)]
+    return [
+        Prepared(text, row, len(text), whole=True) if _is_small(row, text) else _prepared(row, position)
+        for position, (row, text) in enumerate(rows)
+    ]
 
 
 def _prepared(row: dict[str, Any], position: int) -> Prepared:
-    text = _TO_JSON(row)
-    if _is_small(row, text):
-        return Prepared(text, row, len(text), whole=True)
-    reader = _Reader()
+    text, reader = _TO_JSON(row), _Reader()
     try:
         searchable = reader.mapping(row, PATH_CHARS, LEVELS)
         sent = text if reader.whole else text + _TO_JSON(text)
@@ -99,12 +101,18 @@ def _is_small(row: dict[str, Any], text: str) -> bool:
     """Whether a row is within all limits, by its length: most are, and a look at each value costs more."""
     return (
         len(text) <= SMALL
-        and text.isascii()
+        and "\\u" not in text
         and text.count("{") == 1
         and text.count("[") < LEVELS
         and not _LONG_NUMBER.search(text)
-        and all(search_name(name) == name for name in row)
+        and _are_plain(tuple(row))
     )
+
+
+@lru_cache(maxsize=1024)
+def _are_plain(names: tuple[str, ...]) -> bool:
+    """Whether `metadata` has all names as they are; rows of one source mostly share theirs."""
+    return all(search_name(name) == name for name in names)
 
 
 class _Reader:
@@ -202,16 +210,20 @@ def binary(packed: bytes) -> dict[str, str]:
     return {"$binary": b2a_base64(packed, newline=False).decode("ascii")}
 
 
+def packed_rows(vectors: Vectors) -> NDArray[np.float32]:
+    """Vectors in the byte order of the Data API, big-endian."""
+    return vectors.astype(">f4")
+
+
 def pack(vector: Vectors) -> bytes:
     """One vector as big-endian float32."""
-    return vector.astype(">f4").tobytes()
+    return packed_rows(vector).tobytes()
 
 
 def content_hash(packed: bytes, row: Prepared) -> str:
     """Changes with the vector or the metadata."""
-    content = blake2b(packed, digest_size=16)
-    content.update(row.text.encode())
-    return content.hexdigest()
+    # Processors have instructions for SHA-256; it is shortened as it guards against chance, not against people.
+    return sha256(packed + row.text.encode()).hexdigest()[:32]
 
 
 def metadata_of(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from geovlm.stores._astra_filters import push_down
 from geovlm.stores._astra_reads import Count, Exact, Pages, Search, by_ids
 from geovlm.stores._astra_setup import About, Setup, refuse_other, write_own
 from geovlm.stores._astra_writes import Removal, Upsert, truncation
-from geovlm.stores._checks import check_ids, check_metadata
+from geovlm.stores._checks import check_ids, json_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,6 +72,12 @@ class Plans:
             self._about = setup.about
         return self._about
 
+    def known(self) -> Plan[About | None]:
+        """As `look`, asking again as long as no encoder is known."""
+        if self._about is not None and self._about.fingerprint is None:
+            self.forget()
+        return (yield from self.look())
+
     def _make(self, dim: int) -> Plan[About]:
         about = yield from self.look()
         if about is None:
@@ -112,7 +118,7 @@ class Plans:
         keys = _sendable(check_ids(ids))
         if not keys and np.size(vectors) == 0:
             return []
-        rows = prepare(check_metadata(metadata, len(keys)))
+        rows = prepare(json_rows(metadata, len(keys)))
         unit = unit_rows(vectors, dim=self.dim)
         if len(unit) != len(keys):
             raise UsageError(f"There are {len(keys)} ids and {len(unit)} vectors; they go in pairs.")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, Literal
 
-from geovlm.errors import AuthError, RateLimited, StoreError
-from geovlm.stores._astra_documents import content_hash, document, pack
+from geovlm.errors import AuthError, IncompleteUpsert, RateLimited, RateLimitedUpsert, StoreError
+from geovlm.stores._astra_documents import content_hash, document, packed_rows
 from geovlm.stores._astra_reads import IDS_A_REQUEST, by_ids
 from geovlm.stores._astra_send import TRANSIENT, Refused, Request, Step, code_of, refusal
 
@@ -19,40 +19,12 @@ if TYPE_CHECKING:
     from geovlm.stores._astra_reads import Document
     from geovlm.stores._astra_send import Answer, Body, Policy
 
-DOCUMENTS_A_REQUEST = 50
+# As many as the Data API takes: a request costs the client the time of some thirty documents in it.
+DOCUMENTS_A_REQUEST = 100
 BYTES_A_REQUEST = 10_000_000
 
 Outcome = Literal["inserted", "replaced", "skipped"]
 Rule = Literal["replace", "skip", "error"]
-
-
-class IncompleteUpsert(StoreError):
-    """Some rows of an `upsert` were not written, or nobody knows whether they were.
-
-    Calling again with the same rows is safe, and sends little of what is there already.
-
-    Attributes:
-        outcomes: What became of each row, in order; `None` for those that are not known to be written.
-        reasons: Why, by id.
-    """
-
-    def __init__(self, outcomes: list[Outcome | None], reasons: dict[str, str]) -> None:
-        key, reason = next(iter(reasons.items()))
-        missing = sum(outcome is None for outcome in outcomes)
-        super().__init__(
-            f"{missing} of {len(outcomes)} rows were not written, the first is {key!r:.80}: {reason} The others are in"
-            " the store; the same call can be repeated."
-        )
-        self.outcomes = outcomes
-        self.reasons = reasons
-
-
-class RateLimitedUpsert(IncompleteUpsert, RateLimited):
-    """Some rows of an `upsert` were not written because there were too many requests."""
-
-    def __init__(self, outcomes: list[Outcome | None], reasons: dict[str, str]) -> None:
-        super().__init__(outcomes, reasons)
-        self.status = 429
 
 
 class Upsert:
@@ -74,7 +46,7 @@ class Upsert:
         self, ids: Sequence[str], vectors: Vectors, rows: Sequence[Prepared], rule: Rule, policy: Policy
     ) -> None:
         self._ids = ids
-        self._vectors = vectors
+        self._packed = packed_rows(vectors)
         self._rows = rows
         self._rule = rule
         self._policy = policy
@@ -146,7 +118,7 @@ class Upsert:
             self._outcomes[key] = "skipped"
         elif self._rule == "error":
             self._reasons[key] = "another writer has just put this id into the store."
-        elif found.get("sha") == content_hash(pack(self._vectors[self._place_of[key]]), self._row(key)):
+        elif found.get("sha") == content_hash(self._packed[self._place_of[key]].tobytes(), self._row(key)):
             self._outcomes[key] = "replaced"
         else:
             self._changed.append(key)
@@ -156,7 +128,7 @@ class Upsert:
 
     def _document(self, key: str) -> Document:
         place = self._place_of[key]
-        return document(key, pack(self._vectors[place]), self._rows[place], self._write)
+        return document(key, self._packed[place].tobytes(), self._rows[place], self._write)
 
     def _end(self, error: GeovlmError) -> None:
         self._stop = error
@@ -168,7 +140,7 @@ class Upsert:
         for key in keys:
             if self._stop:
                 return
-            more = self._row(key).size + 6 * self._vectors.shape[1] + len(key)
+            more = self._row(key).size + 6 * self._packed.shape[1] + len(key)
             if documents and (len(documents) == DOCUMENTS_A_REQUEST or size + more > BYTES_A_REQUEST):
                 yield self._insertion(documents)
                 documents, size = [], 0

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from geovlm._vectors import check_count
+from geovlm.errors import IncompleteUpsert, RateLimitedUpsert
 from geovlm.stores._astra_async import AsyncAstraStore
 from geovlm.stores._astra_base import AstraBase
 from geovlm.stores._astra_documents import ROW_FIELDS, rows_of
 from geovlm.stores._astra_plans import AstraMatches, compiled, passing
 from geovlm.stores._astra_reads import Pages
 from geovlm.stores._astra_run import Threads
-from geovlm.stores._astra_writes import IncompleteUpsert, RateLimitedUpsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -130,6 +130,18 @@ class AstraStore(AstraBase):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def dim(self) -> int | None:
+        """Length of a vector; `None` as long as nothing was written or bound."""
+        about = self._threads.run(self._plans.known())
+        return about.dim if about else None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the encoder that the store is tied to; `None` as long as it is to none."""
+        about = self._threads.run(self._plans.known())
+        return about.fingerprint if about else None
 
     def bind(self, *, dim: int, fingerprint: str) -> None:
         """Tie the collection to an encoder, and make it if it is not there; again with the same values is fine.

@@ -10,7 +10,8 @@ from geovlm.testing.data_api.layers import Layer
 from geovlm.testing.data_api.paths import PathProblem, split
 from geovlm.testing.data_api.values import is_integer, is_number
 
-# Returned only on demand; asking for them says nothing on the other fields.
+# Returned only on demand; asking for them says nothing on the other fields. The same is true of `_id`: as on the
+# service, `{"_id": 1}` alone returns whole documents.
 _ON_DEMAND = ("$vector", "$vectorize", "$lexical")
 
 _Path = tuple[str, ...]
