@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from geovlm.evaluation import retrieval, zero_shot
     from geovlm.imaging import Stretch, open_image
     from geovlm.index import Hit, Hits, Index
+    from geovlm.pixtral import AsyncPixtralClient, PixtralClient
     from geovlm.protocols import Captioner, Encoder, ImageSource, PixelEncoder, VectorStore
     from geovlm.records import Failure, Footprint, Record, Report
-    from geovlm.sources import FolderSource, HuggingFaceSource, TableSource
-    from geovlm.stores import AstraStore, LanceStore, NumpyStore
-    from geovlm.training import Augmentation, ContrastiveTrainer, TrainingConfig, TrainingResult
+    from geovlm.sources import FolderSource, HuggingFaceSource, ShardSource, TableSource, write_shards
+    from geovlm.stores import AstraStore, LanceStore, NumpyStore, load_store
+    from geovlm.training import Augmentation, ContrastiveTrainer, TrainingConfig, TrainingResult, interpolate
+    from geovlm.transfer import copy
 
 __version__ = "0.1.0"
 
@@ -43,17 +45,20 @@ _HOMES = {
     "evaluation": ("retrieval", "zero_shot"),
     "imaging": ("Stretch", "open_image"),
     "index": ("Hit", "Hits", "Index"),
+    "pixtral": ("AsyncPixtralClient", "PixtralClient"),
     "protocols": ("Captioner", "Encoder", "ImageSource", "PixelEncoder", "VectorStore"),
     "records": ("Failure", "Footprint", "Record", "Report"),
-    "sources": ("FolderSource", "HuggingFaceSource", "TableSource"),
-    "stores": ("AstraStore", "LanceStore", "NumpyStore"),
-    "training": ("Augmentation", "ContrastiveTrainer", "TrainingConfig", "TrainingResult"),
+    "sources": ("FolderSource", "HuggingFaceSource", "ShardSource", "TableSource", "write_shards"),
+    "stores": ("AstraStore", "LanceStore", "NumpyStore", "load_store"),
+    "training": ("Augmentation", "ContrastiveTrainer", "TrainingConfig", "TrainingResult", "interpolate"),
+    "transfer": ("copy",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("errors", "evaluation", "imaging", "prompts", "testing")
 
 __all__ = [
     "AstraStore",
+    "AsyncPixtralClient",
     "Augmentation",
     "CaptionAgent",
     "Captioner",
@@ -76,9 +81,11 @@ __all__ = [
     "LanceStore",
     "NumpyStore",
     "PixelEncoder",
+    "PixtralClient",
     "QueryAgent",
     "Record",
     "Report",
+    "ShardSource",
     "Stretch",
     "TableSource",
     "TagCaptioner",
@@ -89,18 +96,22 @@ __all__ = [
     "Workflow",
     "__version__",
     "caption",
+    "copy",
     "embed",
     "errors",
     "evaluation",
     "imaging",
+    "interpolate",
     "load_captioner",
     "load_encoder",
+    "load_store",
     "new_encoder",
     "open_image",
     "prompts",
     "retrieval",
     "stratified_split",
     "testing",
+    "write_shards",
     "zero_shot",
 ]
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geovlm.errors import ImageError, UsageError
+from geovlm.errors import ImageError, UnknownName, UsageError
 from geovlm.records import Failure, Record
 from geovlm.training import Augmentation, TrainingConfig
 from geovlm.training.data import Batches, Pairs, Pixels
+from geovlm.training.groups import caption_numbers, number_of
 
 
 def record(number, **more):
@@ -18,10 +19,10 @@ def record(number, **more):
     return Record(id=f"r{number}", **fields)
 
 
-def batches(records, *, budget=1 << 20, **settings):
+def batches(records, *, budget=1 << 20, rank=0, ranks=1, vectors=None, **settings):
     config = TrainingConfig(augmentation=Augmentation(crop=(1.0, 1.0)), **settings)
     pixels = Pixels(records, prepare=lambda image: np.asarray(image.resize((6, 6))), side=6, budget=budget)
-    return Batches(records, pixels, size=6, config=config), pixels
+    return Batches(records, pixels, size=6, config=config, rank=rank, ranks=ranks, vectors=vectors), pixels
 
 
 def flat(epoch):
@@ -54,6 +55,10 @@ def test_every_record_is_used_or_a_failure():
         ([record(0)], "train has 1 records with a caption, and at least 2 are needed"),
         ([record(0, captions=[]), record(1)], r"1 were left out, the first because it has no caption \(r0\)"),
         (["a.jpg", "b.jpg"], "must yield geovlm.Record, not str"),
+        (
+            [record(n, captions=["A field.", "a  field."]) for n in range(9)],
+            "All 9 records of train have the same capt",
+        ),
         ("scenes/", "must be an image source or records, not str"),
         (3, "must be an image source or records, not int"),
     ],
@@ -147,3 +152,74 @@ def test_a_batch_of_broken_images_is_empty():
     records = [record(n, image=None) for n in range(4)]
     epoch = list(batches(records, batch_size=4)[0].epoch(0))
     assert [batch.pixels.shape for batch in epoch] == [(0, 6, 6, 3)]
+    assert epoch[0].groups.shape == (0, 2)
+
+
+def test_a_batch_says_whose_pairs_it_has_and_which_belong_together():
+    image = Image.new("RGB", (9, 9))
+    records = [
+        record(0, captions="A field", meta={"scene": 1}),
+        record(1, captions="a  field", meta={"scene": 2}),
+        record(2, captions="a road", meta={"scene": 1}),
+        record(3, captions="a lake", meta={"scene": "1"}),
+        record(4, captions="a town", image=image, meta={"scene": None}),
+    ]
+    [batch] = batches(records, batch_size=9, positives="scene")[0].epoch(0)
+    order = np.argsort(batch.ids)
+    assert [batch.ids[place] for place in order] == ["r0", "r1", "r2", "r3", "r4"]
+    assert batch.groups.dtype == np.int64
+    captions, images, scenes = batch.groups[order].T
+    assert (captions[0] == captions[1], len(set(captions))) == (True, 4)
+    assert len(set(images)) == 5
+    assert scenes[0] == scenes[2]
+    assert (len(set(scenes)), scenes[4]) == (4, -1)
+    assert (batch.groups >= 0).sum() == batch.groups.size - 1
+
+
+def test_records_of_one_file_or_of_equal_bytes_are_one_image(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (9, 9)).save(path)
+    images = [path, str(path), path.read_bytes(), bytes(bytearray(path.read_bytes()))]
+    records = [record(n, image=image) for n, image in enumerate(images)]
+    [batch] = batches(records)[0].epoch(0)
+    numbers = batch.groups[np.argsort(batch.ids), 1]
+    assert (numbers[0] == numbers[1], numbers[2] == numbers[3], numbers[0] != numbers[2]) == (True, True, True)
+
+
+def test_numbers_are_the_same_in_every_process():
+    """Recorded: processes compare their numbers, and hashes of strings differ between them."""
+    assert caption_numbers(["A river."]).tolist() == [number_of("a river.")] == [5975851698948636343]
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+@pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
+def test_processes_share_the_batches_of_one(ranks, sampling):
+    records = [record(n, label=str(n % 3)) for n in range(23)]
+    options = {"batch_size": 6, "sampling": sampling}
+    whole = list(batches(records, **options)[0].epoch(1))
+    shares = [list(batches(records, rank=rank, ranks=ranks, **options)[0].epoch(1)) for rank in range(ranks)]
+    for number, batch in enumerate(whole):
+        mine = [share[number] for share in shares]
+        assert [key for share in mine for key in share.ids] == batch.ids
+        assert [text for share in mine for text in share.texts] == batch.texts
+        assert np.concatenate([share.pixels for share in mine]).tobytes() == batch.pixels.tobytes()
+        assert (np.concatenate([share.groups for share in mine]) == batch.groups).all()
+
+
+def test_more_processes_than_pairs_leave_some_without():
+    records = [record(n) for n in range(3)]
+    shares = [list(batches(records, rank=rank, ranks=5)[0].epoch(0)) for rank in range(5)]
+    assert [len(batch.ids) for share in shares for batch in share] == [1, 1, 1, 0, 0]
+
+
+def test_long_captions_pass_through():
+    [batch] = batches([record(n, captions=f"{n} " + "word " * 2000) for n in range(2)])[0].epoch(0)
+    assert {len(text.split()) for text in batch.texts} == {2001}
+
+
+def test_values_for_positives_must_exist():
+    records = [record(0, label="Port", meta={"scene": 3}), record(1)]
+    Pairs.read(records, what="train", at_least=2, positives="scene")
+    Pairs.read(records, what="train", at_least=2, positives="label")
+    with pytest.raises(UnknownName, match=r"No value for positives is called 'scenes'\. Did you mean scene"):
+        Pairs.read(records, what="train", at_least=2, positives="scenes")

@@ -1,8 +1,12 @@
-"""SIGKILL at any moment, then the same call: the same weights, bit for bit, and the same manifest."""
+"""SIGKILL at any moment, then the same call: the same weights, bit for bit, and the same manifest.
+
+`GEOVLM_KILLS=20` asks for more kills than the few that every test run makes.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +23,7 @@ from geovlm.training import ContrastiveTrainer, TrainingConfig
 from geovlm.training.learner import Learner
 from tests.training.conftest import fields
 
-folder, out = Path(sys.argv[1]), Path(sys.argv[2])
+folder, out, wanted = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 
 
 def run(where, moments):
@@ -58,9 +62,12 @@ def child(where, moments):
 
 
 assert not child(out / "whole", 0)
-draw, kills = random.Random(0), 0
-while child(out / "killed", draw.randint(5, 25)):
-    kills += 1
+kills = seed = 0
+while kills < wanted and seed < wanted:
+    draw = random.Random(seed)
+    while child(out / f"killed-{seed}", draw.randint(5, 25)):
+        kills += 1
+    seed += 1
 print(kills)
 '''
 
@@ -71,10 +78,11 @@ def state_of(out):
 
 
 def test_killed_again_and_again_it_ends_the_same(encoders, tmp_path):
-    root = Path(__file__).parents[2]
-    call = [sys.executable, "-c", PROGRAM, str(encoders.folder("open_clip")), str(tmp_path)]
+    root, wanted = Path(__file__).parents[2], int(os.environ.get("GEOVLM_KILLS", "4"))
+    call = [sys.executable, "-c", PROGRAM, str(encoders.folder("open_clip")), str(tmp_path), str(wanted)]
     result = subprocess.run(call, capture_output=True, text=True, check=False, cwd=root)
     assert result.returncode == 0, result.stderr
-    assert int(result.stdout) >= 4, "the kills missed the run"
-    assert state_of(tmp_path / "killed") == state_of(tmp_path / "whole")
-    assert not list(tmp_path.glob("killed/.*tmp"))
+    assert int(result.stdout) >= wanted, "the kills missed the runs"
+    for killed in tmp_path.glob("killed-*"):
+        assert state_of(killed) == state_of(tmp_path / "whole"), killed.name
+        assert not list(killed.glob(".*tmp"))

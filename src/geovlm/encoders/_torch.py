@@ -138,9 +138,13 @@ class TorchEncoder(ABC):
             self._fingerprint = (state, self._hash())
         return self._fingerprint[1]
 
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What decides the vectors beside the weights: `preprocessing` and `config`, JSON-like."""
+        return {"preprocessing": self.preprocessing.to_json(), "config": _without_defaults(self._config)}
+
     def _hash(self) -> str:
-        settings = {"preprocessing": self.preprocessing.to_json(), "config": _without_defaults(self._config)}
-        hasher = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        hasher = hashlib.sha256(json.dumps(self.architecture, sort_keys=True).encode())
         for key, tensor in sorted(self.model.state_dict().items()):
             hasher.update(f"{key}{list(tensor.shape)}".encode())
             hasher.update(tensor.float().cpu().contiguous().numpy())
@@ -232,10 +236,21 @@ class TorchEncoder(ABC):
         """Features `(n, dim)` of what `tokenize` gave: of the float32 weights, differentiable, not L2-normalised."""
         return self._embed_texts(self.model, _to(tokens, next(self.model.parameters()).device))
 
-    def copy(self, *, dtype: str = "float32") -> Self:
-        """An encoder with its own weights, that computes in `dtype`; in float32 it can be trained."""
+    def shorten(self, tokens: Tokens) -> Tokens:
+        """What `tokenize` gave without the filling that no text of the batch needs, where features stay the same."""
+        return tokens
+
+    def copy(self, *, dtype: str = "float32", device: str | None = None) -> Self:
+        """An encoder with its own weights, that computes in `dtype`; in float32 it can be trained.
+
+        Args:
+            dtype: The precision of its arithmetic.
+            device: Where it computes; `None` is where this one does.
+        """
         twin = copy.copy(self)
-        twin.dtype = str(pick_dtype(dtype, torch.device(self.device))).removeprefix("torch.")
+        if device is not None:
+            twin.device = str(pick_device(device))
+        twin.dtype = str(pick_dtype(dtype, torch.device(twin.device))).removeprefix("torch.")
         twin._adopt(copy.deepcopy(self.model))  # noqa: SLF001 - of its own class
         return twin
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
+from torch import Tensor
 
 from geovlm._optional import require
 from geovlm.encoders._architectures import (
@@ -20,6 +21,7 @@ from geovlm.encoders._architectures import (
 from geovlm.encoders._checkpoint import load_strictly, read_checkpoint, write_weights
 from geovlm.encoders._download import preset_weights
 from geovlm.encoders._preprocessing import Preprocessing
+from geovlm.encoders._short_texts import CausalTower
 from geovlm.encoders._torch import TorchEncoder
 from geovlm.encoders.presets import PRESETS
 from geovlm.errors import UnknownName, UsageError, WeightsError
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from geovlm.encoders._torch import Tokens
 
@@ -86,11 +88,26 @@ class OpenClipEncoder(TorchEncoder):
         tokens: Tensor = self._tokenizer(list(texts))
         return tokens
 
+    def shorten(self, tokens: Tokens) -> Tensor:
+        """Token ids without the filling that no text of the batch needs; features are the same, and sooner there.
+
+        Texts are filled up to the full context, which is most of the text tower's work. Models whose tokens see those
+        after them get all of it.
+        """
+        assert isinstance(tokens, Tensor)
+        tower = CausalTower.of(self.model)
+        return tokens if tower is None else tower.shorten(tokens)
+
     def _embed_images(self, model: Any, pixels: Tensor) -> Tensor:
         features: Tensor = model.encode_image(pixels, normalize=False)
         return features
 
     def _embed_texts(self, model: Any, tokens: Tokens) -> Tensor:
+        assert isinstance(tokens, Tensor)
+        if tokens.shape[1] < _context(self._model_config["text_cfg"]):
+            tower = CausalTower.of(model)
+            if tower is not None:
+                return tower.encode(model, tokens)
         features: Tensor = model.encode_text(tokens, normalize=False)
         return features
 
@@ -292,10 +309,15 @@ def _preprocessing(preprocess: Mapping[str, Any], image_size: int | tuple[int, i
     )
 
 
+def _context(text: Mapping[str, Any]) -> int:
+    length: int = text.get("context_length", 77)
+    return length
+
+
 def _tokenizer(text: Mapping[str, Any], source: str | None) -> Any:
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
-    length, options = text.get("context_length", 77), text.get("tokenizer_kwargs") or {}
+    length, options = _context(text), text.get("tokenizer_kwargs") or {}
     if not text.get("hf_tokenizer_name"):
         return SimpleTokenizer(context_length=length, **options)
     wanted = source or text["hf_tokenizer_name"]

@@ -1,4 +1,4 @@
-"""Where records come from: folders, tables, Hugging Face data sets; any iterable of `Record`s is a source too."""
+"""Where records come from: folders, tables, shards, Hugging Face data sets; any iterable of `Record`s is one too."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from geovlm.sources.folder import FolderSource
     from geovlm.sources.huggingface import HuggingFaceSource
+    from geovlm.sources.shard_writer import write_shards
+    from geovlm.sources.shards import ShardSource
     from geovlm.sources.table import TableSource
 
-__all__ = ["FolderSource", "HuggingFaceSource", "TableSource"]
+__all__ = ["FolderSource", "HuggingFaceSource", "ShardSource", "TableSource", "write_shards"]
 
-_HOME_OF = {"FolderSource": "folder", "HuggingFaceSource": "huggingface", "TableSource": "table"}
+_HOME_OF = {
+    "FolderSource": "folder",
+    "HuggingFaceSource": "huggingface",
+    "ShardSource": "shards",
+    "TableSource": "table",
+    "write_shards": "shard_writer",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,27 +8,37 @@ from typing import TYPE_CHECKING, Any
 from geovlm.training.config import Augmentation, TrainingConfig
 
 if TYPE_CHECKING:
+    from geovlm.training.leaks import Leaks, Shared, find_leaks
     from geovlm.training.result import History, TrainingReport, TrainingResult
     from geovlm.training.trainer import ContrastiveTrainer
     from geovlm.training.validation import Scores
+    from geovlm.training.wise_ft import interpolate
 
 __all__ = [
     "Augmentation",
     "ContrastiveTrainer",
     "History",
+    "Leaks",
     "Scores",
+    "Shared",
     "TrainingConfig",
     "TrainingReport",
     "TrainingResult",
+    "find_leaks",
+    "interpolate",
 ]
 
 # These bring torch, so they are imported when they are first asked for.
 _HOMES = {
     "ContrastiveTrainer": "trainer",
     "History": "result",
+    "Leaks": "leaks",
     "Scores": "validation",
+    "Shared": "leaks",
     "TrainingReport": "result",
     "TrainingResult": "result",
+    "find_leaks": "leaks",
+    "interpolate": "wise_ft",
 }
 
 

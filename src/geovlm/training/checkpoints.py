@@ -46,7 +46,7 @@ class Checkpoints:
             StorageError: The disk refused; what was there before is untouched.
         """
         started = time.monotonic()
-        _save(state, self.folder / f"step-{step:08}.pt")
+        _save(state, self._step(step))
         for path in self._steps()[: -self.keep]:
             path.unlink()
         for path in self.folder.glob("best-*.pt"):
@@ -69,6 +69,10 @@ class Checkpoints:
                 )
         return None
 
+    def load(self, step: int) -> dict[str, Any]:
+        """The state after a step."""
+        return load(self._step(step))
+
     def newest(self) -> Path | None:
         """Where the newest state is."""
         return next(reversed(self._steps()), None)
@@ -80,6 +84,9 @@ class Checkpoints:
     def load_best(self, epoch: int) -> dict[str, Any]:
         """Read them again."""
         return load(self._best(epoch))
+
+    def _step(self, step: int) -> Path:
+        return self.folder / f"step-{step:08}.pt"
 
     def _best(self, epoch: int) -> Path:
         return self.folder / f"best-{epoch:04}.pt"

@@ -1,200 +1,145 @@
-"""Pairs of images and captions: read once, decoded in threads, drawn as a function of seed, epoch and place."""
+"""The training pairs, epoch after epoch: a function of the seed, the epoch and the place."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
-from attrs import Factory, field, frozen
 
-from geovlm._stream import map_batches
-from geovlm.errors import ImageError, UsageError
-from geovlm.records import Failure, Record
-from geovlm.training.augment import DRAWS, augment, drop_words
+from geovlm.errors import UsageError
+from geovlm.training.augment import DRAWS, decoded_side
+from geovlm.training.batch import Batch, batch_count, in_batches, make_example, other_numbers
+from geovlm.training.pairs import Pairs, ShardPairs, read_pairs
+from geovlm.training.pixels import Pixels
+from geovlm.training.sampling import Balanced, HardNegatives, spans
+from geovlm.training.streaming import ShardBatches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from PIL import Image
 
+    from geovlm.records import Failure, Record
+    from geovlm.training.batch import Example, TrainingBatches
     from geovlm.training.config import TrainingConfig
 
-    Prepare = Callable[[Image.Image], NDArray[np.uint8]]
+    Order = Callable[[np.random.Generator], NDArray[np.int64]]
+    TextVectors = Callable[[Sequence[str]], NDArray[np.float32]]
 
-
-@frozen(kw_only=True)
-class Pairs:
-    """Records that have captions, and those that do not.
-
-    Args:
-        records: The usable ones, each with at least one caption that is not blank.
-        failures: The others, and why.
-        fingerprint: Changes with ids, captions and their order.
-    """
-
-    records: tuple[Record, ...] = field(repr=lambda records: f"{len(records)} records")
-    failures: tuple[Failure, ...]
-    fingerprint: str
-
-    @classmethod
-    def read(cls, source: Iterable[Record], *, what: str, at_least: int) -> Pairs:
-        """Read a source once.
-
-        Raises:
-            UsageError: There are not `at_least` usable records; says what was found.
-        """
-        if isinstance(source, str) or not hasattr(source, "__iter__"):
-            raise UsageError(f"{what} must be an image source or records, not {type(source).__name__}.")
-        records: list[Record] = []
-        failures: list[Failure] = []
-        seen: set[str] = set()
-        code = hashlib.sha256()
-        for record in source:
-            if not isinstance(record, Record):
-                raise UsageError(f"{what} must yield geovlm.Record, not {type(record).__name__}: {record!r:.80}")
-            captions = tuple(caption for caption in record.captions if caption.strip())
-            code.update(repr((record.id, captions)).encode())
-            if record.id in seen:
-                failures.append(_failure(record, "another input has the same id"))
-            elif not captions:
-                failures.append(_failure(record, "it has no caption"))
-            else:
-                records.append(record if captions == record.captions else record.with_captions(captions))
-            seen.add(record.id)
-        if len(records) < at_least:
-            raise UsageError(_too_few(what, at_least, records, failures))
-        return cls(records=tuple(records), failures=tuple(failures), fingerprint=code.hexdigest()[:16])
-
-
-def _failure(record: Record, reason: str) -> Failure:
-    return Failure(id=record.id, uri=record.uri, stage="read", reason=reason)
-
-
-def _too_few(what: str, at_least: int, records: list[Record], failures: list[Failure]) -> str:
-    found = f"{what} has {len(records)} records with a caption, and at least {at_least} are needed."
-    if not records and not failures:
-        return f"{found} The source is empty: is the path right, or was a generator read before?"
-    if failures:
-        return f"{found} {len(failures)} were left out, the first because {failures[0].reason} ({failures[0].id})."
-    return found
-
-
-class Pixels:
-    """Decoded images by place, kept in memory where all of them fit.
-
-    Args:
-        records: Whose images.
-        prepare: One RGB image to uint8 `(side, side, 3)`.
-        side: Side in pixels.
-        budget: Bytes that may be kept.
-    """
-
-    def __init__(self, records: Sequence[Record], *, prepare: Prepare, side: int, budget: int) -> None:
-        self._records, self._prepare, self._side = records, prepare, side
-        self.nbytes = len(records) * side * side * 3 if len(records) * side * side * 3 <= budget else 0
-        # Pages of an empty array take no memory before they are written.
-        self._kept = np.empty((len(records), side, side, 3), dtype=np.uint8) if self.nbytes else None
-        self._ready = np.zeros(len(records), dtype=bool)
-        self.failures: dict[int, Failure] = {}
-        self._given_up: set[int] = set()
-
-    def __getitem__(self, place: int) -> NDArray[np.uint8]:
-        """Decode, or take what was kept; may be called from several threads.
-
-        Raises:
-            ImageError: It cannot be read; it is not tried again by this call.
-        """
-        if place in self._given_up:
-            raise ImageError(self.failures[place].reason)
-        if self._kept is None:
-            return self._decode(place)
-        if not self._ready[place]:
-            self._kept[place] = self._decode(place)
-            self._ready[place] = True
-        pixels: NDArray[np.uint8] = self._kept[place]
-        return pixels
-
-    def _decode(self, place: int) -> NDArray[np.uint8]:
-        record = self._records[place]
-        try:
-            pixels = self._prepare(record.open(size_hint=self._side))
-        except ImageError as error:
-            self.failures[place] = Failure(id=record.id, uri=record.uri, stage="decode", reason=error.reason)
-            self._given_up.add(place)
-            raise
-        self.failures.pop(place, None)  # an earlier call may have failed where this one does not
-        return pixels
-
-
-def batch_count(records: int, config: TrainingConfig) -> int:
-    """Batches an epoch; all are nearly of one size, so that none has much fewer negatives than the others."""
-    return math.ceil(records / config.batch_size)
-
-
-@frozen(kw_only=True)
-class Batch:
-    """Some pairs; there may be none where no image could be read.
-
-    Args:
-        pixels: uint8 `(n, size, size, 3)`.
-        captions: The caption of each, which tells equal ones.
-        texts: What is read of it.
-    """
-
-    pixels: NDArray[np.uint8] = field(repr=False)
-    captions: list[str]
-    texts: list[str] = field(default=Factory(lambda batch: batch.captions, takes_self=True))
+__all__ = ["Batch", "Batches", "Pairs", "Pixels", "batch_count", "make_batches", "read_pairs"]
 
 
 class Batches:
-    """The training pairs, epoch after epoch.
+    """The pairs in memory, epoch after epoch.
 
-    Everything random follows from the seed, the epoch and the place of a record, so that an epoch can be entered at
-    any batch, and a broken image changes nothing for the others.
+    Everything random follows from the seed, the epoch and the place in its order, so that an epoch can be entered at
+    any batch, and a broken image changes nothing for the others. Batches are the same for any number of processes, each
+    of which makes a slice of every batch.
 
     Args:
         records: The pairs.
         pixels: Their images, somewhat larger than the model takes them.
         size: Side in pixels of what the model takes.
         config: The settings.
+        rank: The number of this process, from 0.
+        ranks: How many processes there are.
+        vectors: Embeds texts, float `(n, dim)`, the same in all processes; needed for hard negatives, and called at the
+            first epoch.
+
+    Raises:
+        UsageError: Hard negatives are to be found without `vectors`.
     """
 
-    def __init__(self, records: Sequence[Record], pixels: Pixels, *, size: int, config: TrainingConfig) -> None:
+    def __init__(
+        self,
+        records: Sequence[Record],
+        pixels: Pixels,
+        *,
+        size: int,
+        config: TrainingConfig,
+        rank: int = 0,
+        ranks: int = 1,
+        vectors: TextVectors | None = None,
+    ) -> None:
         self._records, self._pixels, self._size, self._config = records, pixels, size, config
-        self._place = {record.id: place for place, record in enumerate(records)}
-        self.count = batch_count(len(records), config)
+        self._rank, self._ranks = rank, ranks
+        self._vectors = vectors
+        self._order: Order | None = None
+        self._numbers = np.array([other_numbers(record, config) for record in records], dtype=np.int64)
+        self.count, self.nbytes = batch_count(len(records), config), pixels.nbytes
+        if config.sampling == "hard-negatives" and vectors is None:
+            raise UsageError("Hard negatives are found by text vectors: give vectors=encoder.encode_texts.")
+
+    @property
+    def failures(self) -> dict[int, Failure]:
+        """Images that could not be read, by place."""
+        return self._pixels.failures
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from the one numbered `start`."""
+        """This process's share of each batch of one epoch, from the one numbered `start`."""
         rng = np.random.default_rng([self._config.seed, number])
-        order = rng.permutation(len(self._records))
-        draws = rng.random((len(self._records), 1 + DRAWS))
-        cuts = np.array_split(order, self.count)[start:]
-        upcoming = (self._records[place] for cut in cuts for place in cut)
-        outcomes = map_batches(
-            upcoming,
-            prepare=lambda record: self._make(self._place[record.id], draws),
-            run=lambda _, drawn: drawn,
-            batch_size=len(cuts[0]),
-            stage="decode",
+        order = self._sampler()(rng)
+        draws = rng.random((len(order), 1 + DRAWS))
+        mine = list(spans(len(order), self.count, start=start, rank=self._rank, ranks=self._ranks))
+        tasks = ((int(order[place]), draws[place]) for first, end in mine for place in range(first, end))
+        yield from in_batches(mine, tasks, make=self._make, config=self._config, size=self._size)
+
+    def _sampler(self) -> Order:
+        if self._order is None:
+            self._order = self._make_order()
+        return self._order
+
+    def _make_order(self) -> Order:
+        if self._config.sampling == "balanced":
+            return Balanced(self._records)
+        if self._config.sampling == "hard-negatives":
+            assert self._vectors is not None  # checked when this was made
+            return HardNegatives(self._records, self._vectors)
+        return lambda rng: rng.permutation(len(self._records))
+
+    def _make(self, task: tuple[int, NDArray[np.float64]]) -> Example:
+        place, draws = task
+        return make_example(
+            self._records[place],
+            lambda: self._pixels[place],
+            draws,
+            augmentation=self._config.augmentation,
+            size=self._size,
+            numbers=self._numbers[place],
         )
-        for cut in cuts:
-            yield self._collect([outcome for _, outcome in islice(outcomes, len(cut))])
 
-    def _make(self, place: int, draws: NDArray[np.float64]) -> tuple[NDArray[np.uint8], str, str]:
-        which, *rest = draws[place].tolist()
-        captions = self._records[place].captions
-        caption, augmentation = captions[int(which * len(captions))], self._config.augmentation
-        # A uniform number has 53 random bits, and a generator seeded with them is as good as one of its own.
-        text = drop_words(caption, augmentation.words, int(which * 2**53)) if augmentation.words else caption
-        return augment(self._pixels[place], rest, augmentation, size=self._size), caption, text
 
-    def _collect(self, outcomes: list[tuple[NDArray[np.uint8], str, str] | Failure]) -> Batch:
-        good = [outcome for outcome in outcomes if not isinstance(outcome, Failure)]
-        shape = (0, self._size, self._size, 3)
-        pixels = np.stack([pixels for pixels, _, _ in good]) if good else np.empty(shape, dtype=np.uint8)
-        return Batch(pixels=pixels, captions=[caption for _, caption, _ in good], texts=[text for _, _, text in good])
+def make_batches(
+    pairs: Pairs | ShardPairs,
+    *,
+    prepare: Callable[..., NDArray[np.uint8]],
+    size: int,
+    config: TrainingConfig,
+    rank: int = 0,
+    ranks: int = 1,
+    vectors: TextVectors | None = None,
+) -> TrainingBatches:
+    """Batches of what `read_pairs` returned.
+
+    Args:
+        pairs: The pairs.
+        prepare: An encoder's `preprocess`, which takes an RGB image and `size=`.
+        size: Side in pixels of what the model takes.
+        config: The settings.
+        rank: The number of this process, from 0.
+        ranks: How many processes there are.
+        vectors: Embeds texts; needed for hard negatives.
+
+    Raises:
+        UsageError: The settings ask for a sampling that these pairs do not allow.
+    """
+    side = decoded_side(size, config.augmentation)
+
+    def decode(image: Image.Image) -> NDArray[np.uint8]:
+        return prepare(image, size=side)
+
+    if isinstance(pairs, ShardPairs):
+        return ShardBatches(pairs.source, prepare=decode, side=side, size=size, config=config, rank=rank, ranks=ranks)
+    pixels = Pixels(pairs.records, prepare=decode, side=side, budget=config.cache_bytes)
+    return Batches(pairs.records, pixels, size=size, config=config, rank=rank, ranks=ranks, vectors=vectors)

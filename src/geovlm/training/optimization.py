@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from geovlm.errors import UsageError
+from geovlm.training.layers import depths
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from geovlm.training.config import TrainingConfig
 
@@ -23,13 +26,33 @@ STUCK_SHARE = 0.01
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW in two groups: matrices decay; biases, norms and the logit scale do not."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    """AdamW on what is trained: matrices decay; biases, norms and the logit scale do not.
+
+    Each group has a `"rate"`, its multiple of the scheduled learning rate: `layer_decay` to the power of the layers
+    that lie between a weight and the output of its tower.
+    """
+    groups = _groups(model, config.layer_decay)
+    settings = [
+        {
+            "params": groups[rate, decays],
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "rate": rate,
+            "lr": config.learning_rate * rate,
+        }
+        for rate, decays in sorted(groups, reverse=True)
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.epsilon, fused=True)
+    return torch.optim.AdamW(settings, lr=config.learning_rate, betas=config.betas, eps=config.epsilon, fused=True)
+
+
+def _groups(model: nn.Module, layer_decay: float) -> dict[tuple[float, bool], list[nn.Parameter]]:
+    """What is trained, by its rate and by whether it decays."""
+    # Of all weights: frozen layers lie between others and the output as well.
+    layers = depths(name for name, _ in model.named_parameters())
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[layer_decay ** layers[name], parameter.ndim >= 2].append(parameter)
+    return groups
 
 
 def warmup_steps(config: TrainingConfig, steps: int) -> int:
@@ -63,24 +86,32 @@ def learning_rate_at(step: int, config: TrainingConfig, steps: int) -> float:
 
 
 class WeightAverage:
-    """An exponential moving average of everything in a model's state (Polyak and Juditsky 1992).
+    """An exponential moving average of all that training changes: weights and statistics (Polyak and Juditsky 1992).
 
     The decay rises from 0.1 to its value over the first steps, so that the first weights are soon forgotten.
+
+    Attributes:
+        state: By the names in the model's state; frozen weights are not in it.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        self.state = {
+            name: tensor.detach().clone()
+            for name, tensor in model.state_dict(keep_vars=True).items()
+            if tensor.requires_grad or not isinstance(tensor, nn.Parameter)
+        }
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights after a step, counted from 0."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point():
-                self.state[name].lerp_(tensor, weight)
+        live = model.state_dict()
+        for name, average in self.state.items():
+            if average.is_floating_point():
+                average.lerp_(live[name], weight)
             else:
-                self.state[name].copy_(tensor)
+                average.copy_(live[name])
 
 
 def warn_if_stuck(model: nn.Module, learning_rate: float) -> None:

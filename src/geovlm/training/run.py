@@ -1,229 +1,263 @@
-"""One training run in its directory: epochs, validation, checkpoints, and what comes out."""
+"""One training run in its directory: epochs, validation, checkpoints."""
 
 from __future__ import annotations
 
 import math
-import shutil
+import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, define, field
+from attrs import asdict, evolve, frozen
 
 from geovlm import _progress
 from geovlm.errors import TrainingDiverged, UsageError
-from geovlm.records import Failure, Report
-from geovlm.training.augment import decoded_side
+from geovlm.records import Failure
 from geovlm.training.checkpoints import Checkpoints
-from geovlm.training.data import Batches, Pixels
+from geovlm.training.data import make_batches
+from geovlm.training.leaks import find_leaks
 from geovlm.training.learner import Learner
 from geovlm.training.optimization import learning_rate_at, warn_if_stuck
-from geovlm.training.result import ENCODER
-from geovlm.training.validation import HeldOut, Scores
+from geovlm.training.pairs import ShardPairs
+from geovlm.training.standing import Standing, plain
+from geovlm.training.validation import HeldOut
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from geovlm._parts import Parts
     from geovlm.encoders._torch import TorchEncoder
+    from geovlm.records import Record
+    from geovlm.training._ranks import Ranks
+    from geovlm.training.batch import Batch
+    from geovlm.training.callbacks import Audience
     from geovlm.training.config import TrainingConfig
-    from geovlm.training.data import Batch, Pairs
+    from geovlm.training.pairs import Pairs
+    from geovlm.training.validation import Scores
 
 
-@define
-class Standing:
-    """How far a run has come; with the learner's state and the images that failed all that a checkpoint holds."""
+@frozen(kw_only=True)
+class Data:
+    """The pairs of a run.
 
-    step: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    history: list[dict[str, Any]] = field(factory=list)
-    before: Scores | None = None
-    best: Scores | None = None
-    best_epoch: int | None = None
+    Args:
+        train: To learn from.
+        held: Held out, if there are any.
+        general: Of other imagery, if there are any: they tell what is forgotten.
+    """
 
-    def to_plain(self) -> dict[str, Any]:
-        """Numbers, text, lists and mappings only."""
-        scores = {"before": _plain(self.before), "best": _plain(self.best)}
-        return {**asdict(self, recurse=False), **scores}
-
-    @classmethod
-    def from_plain(cls, value: dict[str, Any]) -> Standing:
-        """What `to_plain` returned, as it was."""
-        scores = {name: value[name] and Scores(**value[name]) for name in ("before", "best")}
-        return cls(**{**value, **scores})
-
-
-def _plain(scores: Scores | None) -> dict[str, Any] | None:
-    return None if scores is None else scores.to_json()
+    train: Pairs | ShardPairs
+    held: Pairs | None = None
+    general: Pairs | None = None
 
 
 class Run:
-    """Everything between the start of a run and its result.
+    """The loop from the start of a run to its last step; where several processes train, each has one.
 
     Args:
         encoder: The base; it is copied.
         config: The settings.
-        pairs: To train on.
-        held: Held-out pairs, if there are any.
-        out: The directory, which this process holds.
+        data: The pairs.
+        out: The directory, which the main process holds.
+        ranks: The processes.
+        audience: Who is told.
     """
 
     def __init__(
-        self, encoder: TorchEncoder, config: TrainingConfig, pairs: Pairs, held: Pairs | None, *, out: Path
+        self,
+        encoder: TorchEncoder,
+        config: TrainingConfig,
+        data: Data,
+        *,
+        out: Path,
+        ranks: Ranks,
+        audience: Audience,
     ) -> None:
-        self._config, self._pairs, self._held, self._out = config, pairs, held, out
-        side = decoded_side(encoder.image_size, config.augmentation)
-        self._pixels = Pixels(
-            pairs.records,
-            prepare=lambda image: encoder.preprocess(image, size=side),
-            side=side,
-            budget=config.cache_bytes,
+        self.base, self.data = encoder, data
+        self._config, self._ranks, self._audience = config, ranks, audience
+        self.held_out, self.general = (
+            HeldOut(pairs.records, encoder, config) if pairs is not None and ranks.is_main else None
+            for pairs in (data.held, data.general)
         )
-        self._batches = Batches(pairs.records, self._pixels, size=encoder.image_size, config=config)
+        left = config.cache_bytes - sum(part.pixels.nbytes for part in (self.held_out, self.general) if part)
+        self._batches = make_batches(
+            data.train,
+            prepare=encoder.preprocess,
+            size=encoder.image_size,
+            config=evolve(config, cache_bytes=left),
+            rank=ranks.index,
+            ranks=ranks.count,
+            vectors=encoder.encode_texts,
+        )
         self._steps = config.epochs * self._batches.count
-        self._learner = Learner(encoder, config, steps=self._steps)
-        self._held_out: HeldOut | None = None
-        if held is not None:
-            left = config.cache_bytes - self._pixels.nbytes
-            self._held_out = HeldOut(held.records, encoder, config, budget=left)
-        self._checkpoints = Checkpoints(
+        self.learner = Learner(encoder, config, steps=self._steps, ranks=ranks)
+        self.checkpoints = Checkpoints(
             out / "checkpoints", keep=config.checkpoints_kept, interval=config.checkpoint_interval
         )
-        self._standing = Standing()
+        self.standing = Standing()
 
     def train(self, progress: bool | None) -> None:
         """Take all steps that are still to take."""
-        now = self._standing = self._resume() or self._begin()
-        with _progress.bar(progress, total=self._steps, desc="train", unit="step", initial=now.step) as bar:
-            while now.step < self._steps and not self._is_stale():
-                epoch, start = divmod(now.step, self._batches.count)
-                for batch in self._batches.epoch(epoch, start=start):
-                    loss = self._take(batch)
-                    bar.set_postfix(loss=f"{loss:.3f}", scale=f"{self._learner.logit_scale:.1f}", refresh=False)
-                    bar.update(1)
+        resumed = self._resume()
+        now = self.standing = resumed or self._begin()
+        self._audience.on_start({"step": now.step, "steps": self._steps, **self._config.for_manifest()})
+        if resumed is None:
+            self._audience.on_epoch(now.history[0] | {"val": _metrics(now.before)})
+        shown = progress if self._ranks.is_main else False
+        try:
+            with _progress.bar(shown, total=self._steps, desc="train", unit="step", initial=now.step) as bar:
+                while now.step < self._steps and not self._is_stale():
+                    epoch, start = divmod(now.step, self._batches.count)
+                    last = time.perf_counter()
+                    for batch in self._batches.epoch(epoch, start=start):
+                        loss = self._take(batch)
+                        last, row = self._row(loss, batch, since=last)
+                        self._audience.on_step(row)
+                        self._end_step(now)
+                        bar.set_postfix(
+                            loss=f"{loss:.3f}",
+                            scale=f"{row['logit_scale']:.1f}",
+                            pairs=f"{row['pairs_per_second']:.0f}/s",
+                            refresh=False,
+                        )
+                        bar.update(1)
+        finally:
+            self._audience.on_end()
 
     def _resume(self) -> Standing | None:
-        state = self._checkpoints.load_newest()
-        if state is None:
+        state = self.checkpoints.load_newest() if self._ranks.is_main else None
+        step = self._ranks.broadcast(None if state is None else state["standing"]["step"])
+        if step is None:
             return None
-        self._learner.restore(state["learner"])
-        for pixels, failures in zip(self._all_pixels(), state["failures"], strict=True):
-            pixels.failures.update({place: Failure(**failure) for place, failure in failures.items()})
+        state = state or self.checkpoints.load(step)
+        self.learner.restore(state["learner"])
+        for failures, kept in zip(self.failures(), state["failures"], strict=True):
+            failures.update({place: Failure(**failure) for place, failure in kept.items()})
         return Standing.from_plain(state["standing"])
 
     def _begin(self) -> Standing:
         """Look at the base before anything changes."""
-        warn_if_stuck(self._learner.model, self._config.learning_rate)
-        scores = self._score()
-        if scores is not None and math.isnan(scores.loss):
+        now = Standing()
+        if self._ranks.is_main:
+            warn_if_stuck(self.learner.model, self._config.learning_rate)
+            now.leaks = self._leaks()
+        now.before, now.general_before = self._score(self.held_out), self._score(self.general)
+        if now.before is not None and math.isnan(now.before.loss):
             raise UsageError(
-                f"None of the held-out images can be read. The first failure: {_first(self._all_pixels()[1])}"
+                f"None of the held-out images can be read. The first failure: {_first(self.failures()[1])}"
             )
-        row = {"epoch": 0, "step": 0, "logit_scale": self._learner.logit_scale, "val": _plain(scores)}
-        return Standing(before=scores, history=[row])
+        row = {"epoch": 0, "step": 0, "logit_scale": self.learner.logit_scale, "val": plain(now.before)}
+        now.history.append(row)
+        return now
+
+    def _leaks(self) -> str:
+        """What training and held-out data share, which is a warning too."""
+        if self.data.held is None:
+            return ""
+        leaks = find_leaks(_records(self.data.train), self.data.held.records)
+        if not leaks:
+            return ""
+        warnings.warn(
+            f"{leaks} Figures on them say little about new imagery; take them out of one of the two.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return str(leaks)
 
     def _take(self, batch: Batch) -> float:
-        """One step, and what is due after it."""
-        now = self._standing
+        now = self.standing
         try:
-            loss = self._learner.step(now.step, batch)
+            loss = self.learner.step(now.step, batch)
         except TrainingDiverged as error:
-            kept = self._checkpoints.newest()
+            kept = self.checkpoints.newest()
             raise TrainingDiverged(f"{error} The last good checkpoint is {kept}.", step=error.step) from None
         now.step += 1
         if not math.isnan(loss):
             now.loss_sum, now.loss_count = now.loss_sum + loss, now.loss_count + 1
+        return loss
+
+    def _row(self, loss: float, batch: Batch, *, since: float) -> tuple[float, dict[str, float]]:
+        """What is told of a step, and when it ended."""
+        step, now = self.standing.step, time.perf_counter()
+        return now, {
+            "step": step,
+            "epoch": (step - 1) / self._batches.count,
+            "loss": loss,
+            "learning_rate": learning_rate_at(step - 1, self._config, self._steps),
+            "logit_scale": self.learner.logit_scale,
+            "pairs_per_second": len(batch.captions) * self._ranks.count / (now - since),
+        }
+
+    def _end_step(self, now: Standing) -> None:
+        """What is due after a step."""
         if now.step % self._batches.count == 0:
             self._end_epoch(now)
-        if self._checkpoints.is_due(now.step):
-            self._checkpoints.save(self._state(), step=now.step, best=now.best_epoch)
-        return loss
+        if self._ranks.broadcast(self.checkpoints.is_due(now.step)):
+            state = self._state()
+            if self._ranks.is_main:
+                self.checkpoints.save(state, step=now.step, best=now.best_epoch)
 
     def _end_epoch(self, now: Standing) -> None:
         epoch = now.step // self._batches.count
         if now.loss_count == 0:
             raise UsageError(
                 "No batch had two images that could be read, so there is nothing to learn from. The first failure:"
-                f" {_first(self._pixels)}"
+                f" {_first(self.failures()[0])}"
             )
-        scores = self._score()
+        scores = self._score(self.held_out)
         row = {
             "epoch": epoch,
             "step": now.step,
-            "logit_scale": self._learner.logit_scale,
+            "logit_scale": self.learner.logit_scale,
             "learning_rate": learning_rate_at(now.step - 1, self._config, self._steps),
             "train_loss": now.loss_sum / now.loss_count,
-            "val": _plain(scores),
+            "val": plain(scores),
         }
         now.history.append(row)
+        self._audience.on_epoch(row | {"val": _metrics(scores)})
         now.loss_sum, now.loss_count = 0.0, 0
         if scores is not None and scores.is_better_than(now.best):
-            with self._learner.for_use() as encoder:
-                self._checkpoints.save_best(encoder.model.state_dict(), epoch=epoch)
+            if self._ranks.is_main:
+                with self.learner.for_use() as encoder:
+                    self.checkpoints.save_best(encoder.model.state_dict(), epoch=epoch)
             now.best, now.best_epoch = scores, epoch
 
-    def _score(self) -> Scores | None:
-        if self._held_out is None:
-            return None
-        with self._learner.for_use() as encoder:
-            return self._held_out.score(encoder)
+    def _score(self, pairs: HeldOut | None) -> Scores | None:
+        """By the main process; all learn it."""
+        scores = None
+        if pairs is not None:
+            with self.learner.for_use() as encoder:
+                scores = pairs.score(encoder)
+        return self._ranks.broadcast(scores)
 
     def _is_stale(self) -> bool:
-        now = self._standing
+        now = self.standing
         if self._config.patience is None or now.best_epoch is None:
             return False
         return now.step // self._batches.count - now.best_epoch >= self._config.patience
 
     def _state(self) -> dict[str, Any]:
-        return {
-            "learner": self._learner.state(),
-            "standing": self._standing.to_plain(),
-            "failures": [
-                # A copy, because the threads that decode ahead may add to it.
-                {place: asdict(failure) for place, failure in dict(pixels.failures).items()}
-                for pixels in self._all_pixels()
-            ],
-        }
+        failures = [{key: asdict(failure) for key, failure in part.items()} for part in self.all_failures()]
+        return {"learner": self.learner.state(), "standing": self.standing.to_plain(), "failures": failures}
 
-    def _all_pixels(self) -> list[Pixels]:
-        return [self._pixels] if self._held_out is None else [self._pixels, self._held_out.pixels]
+    def all_failures(self) -> list[dict[Any, Failure]]:
+        """What no process could use: of the pairs for training, those held out, and general ones."""
+        # Copies, because the threads that decode ahead may add to them.
+        of_all = self._ranks.collect([dict(part) for part in self.failures()])
+        return [{key: failure for rank in of_all for key, failure in rank[part].items()} for part in range(3)]
 
-    def finish(self, parts: Parts) -> Report:
-        """Save the encoder and close the manifest; returns what became of every record."""
-        now = self._standing
-        with self._learner.for_use() as encoder:
-            if now.best_epoch is not None:
-                encoder.model.load_state_dict(self._checkpoints.load_best(now.best_epoch))
-            self._save(encoder)
-        report = self._report()
-        parts.finish(
-            before=_plain(now.before),
-            after=_plain(now.best),
-            best_epoch=now.best_epoch,
-            held_out=0 if self._held is None else len(self._held.records),
-            history=now.history,
-            done=report.done,
-            failed=report.failed,
-            failures=[asdict(failure) for failure in report.failures],
-        )
-        return report
-
-    def _save(self, encoder: TorchEncoder) -> None:
-        """Put a whole folder in place of what a killed call may have left."""
-        temporary, final = self._out / f".{ENCODER}.tmp", self._out / ENCODER
-        for folder in (temporary, final):
-            shutil.rmtree(folder, ignore_errors=True)
-        encoder.save(temporary)
-        temporary.rename(final)
-
-    def _report(self) -> Report:
-        failures: list[Failure] = []
-        for pairs, pixels in zip([self._pairs, self._held], self._all_pixels(), strict=False):
-            assert pairs is not None
-            failures += [*pairs.failures, *(pixels.failures[place] for place in sorted(pixels.failures))]
-        usable = sum(len(pairs.records) for pairs in (self._pairs, self._held) if pairs is not None)
-        unreadable = sum(len(pixels.failures) for pixels in self._all_pixels())
-        return Report(stage="train", done=usable - unreadable, failures=failures)
+    def failures(self) -> list[dict[Any, Failure]]:
+        """The same of this process."""
+        parts = (self.held_out, self.general)
+        return [self._batches.failures, *({} if part is None else part.pixels.failures for part in parts)]
 
 
-def _first(pixels: Pixels) -> Failure:
-    return pixels.failures[min(pixels.failures)]
+def _records(pairs: Pairs | ShardPairs) -> Iterable[Record]:
+    return pairs.source if isinstance(pairs, ShardPairs) else pairs.records
+
+
+def _metrics(scores: Scores | None) -> dict[str, float] | None:
+    return None if scores is None else scores.as_metrics()
+
+
+def _first(failures: dict[Any, Failure]) -> Failure:
+    return failures[min(failures)]

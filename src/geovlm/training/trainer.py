@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,22 +11,27 @@ from attrs import evolve
 
 from geovlm._parts import Parts, read_manifest
 from geovlm.errors import UsageError
+from geovlm.training._ranks import Ranks
+from geovlm.training.callbacks import Audience, MetricsFile
 from geovlm.training.config import TrainingConfig
-from geovlm.training.data import Pairs, batch_count
+from geovlm.training.data import Pairs, batch_count, read_pairs
+from geovlm.training.finish import finish
 from geovlm.training.learner import resolve_precision
 from geovlm.training.optimization import warmup_steps
-from geovlm.training.result import KIND, TrainingResult
-from geovlm.training.run import Run
+from geovlm.training.result import KIND, METRICS, TrainingResult
+from geovlm.training.run import Data, Run
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from geovlm.encoders._torch import TorchEncoder
     from geovlm.protocols import Encoder, ImageSource
+    from geovlm.training.callbacks import Callback
 
 
 class ContrastiveTrainer:
-    """Fine-tunes a CLIP-style encoder on pairs of images and captions, on one machine.
+    """Fine-tunes a CLIP-style encoder on pairs of images and captions, in one process or many.
 
     The encoder that is given stays as it is; the tuned one is in the result and in `out / "encoder"`.
 
@@ -61,7 +67,9 @@ class ContrastiveTrainer:
         train: ImageSource,
         *,
         val: ImageSource | None = None,
+        general: ImageSource | None = None,
         out: str | os.PathLike[str],
+        callbacks: Sequence[Callback] = (),
         progress: bool | None = None,
     ) -> TrainingResult:
         """Train, or go on with a training that was stopped.
@@ -70,11 +78,16 @@ class ContrastiveTrainer:
         from its last checkpoint when the same call is repeated, and on a CPU ends with the same weights, bit for bit,
         as one that was not. A finished run is not repeated; its result is opened.
 
+        In many processes (`torchrun`), each makes the same call: every batch is shared out among them, and the
+        gradient is that of the whole batch. The first process writes and shows progress.
+
         Args:
-            train: Images with captions; of several captions one is drawn each time. Read once; ids and captions are
-                kept in memory.
+            train: Images with captions; of several captions one is drawn each time. A `ShardSource` is streamed; of
+                anything else, which is read once, ids and captions are kept in memory.
             val: Held-out pairs: they are scored before training and after every epoch, and the best epoch is returned.
-            out: Directory for checkpoints, the manifest and the tuned encoder.
+            general: Pairs of other imagery, scored before and after, which tells what is forgotten.
+            out: Directory for checkpoints, `metrics.jsonl`, `curves.png`, the manifest and the tuned encoder.
+            callbacks: Who is told of each step and epoch; see `geovlm.training.callbacks`.
             progress: Show a bar; `None` decides by where the output goes.
 
         Raises:
@@ -85,29 +98,57 @@ class ContrastiveTrainer:
             StorageError: The disk is full; the last checkpoint is intact.
         """
         started = time.monotonic()
-        pairs = Pairs.read(train, what="train", at_least=2)
-        held = None if val is None else Pairs.read(val, what="val", at_least=1)
-        if held is None and self.config.patience is not None:
-            raise UsageError("patience needs held-out pairs to watch: give val= to fit(), or leave patience out.")
-        warmup_steps(self.config, self.config.epochs * batch_count(len(pairs.records), self.config))
-        where = {"device": self.encoder.device, "dtype": self.encoder.dtype}
-        parts = Parts(out, kind=KIND, config=self._manifest(pairs, held))
-        with parts.writing():
-            if (read_manifest(Path(out)) or {}).get("state") == "complete":
-                return TrainingResult.open(out, **where)
-            run = Run(self.encoder, self.config, pairs, held, out=Path(out))
+        data = self._read(train, val, general)
+        warmup_steps(self.config, self.config.epochs * batch_count(len(data.train), self.config))
+        ranks, folder = Ranks.find(self.encoder.device), Path(out)
+        parts = Parts(out, kind=KIND, config=self._manifest(data), about=self._about(data))
+        audience = Audience([MetricsFile(folder / METRICS), *callbacks] if ranks.is_main else [])
+        with parts.writing() if ranks.is_main else nullcontext():
+            ready = ranks.is_main and (read_manifest(folder) or {}).get("state") == "complete"
+            if ranks.broadcast(ready):
+                return self._open(folder)
+            run = Run(self.encoder, self.config, data, out=folder, ranks=ranks, audience=audience)
             run.train(progress)
-            data = run.finish(parts)
-        return evolve(TrainingResult.open(out, **where), data=evolve(data, seconds=time.monotonic() - started))
+            failures = run.all_failures()
+            if ranks.is_main:
+                finish(run, self.config, parts, failures=failures, out=folder)
+            ranks.barrier()
+        result = self._open(folder)
+        done = evolve(result.data, done=result.data.skipped, skipped=0, seconds=time.monotonic() - started)
+        return evolve(result, data=done)
 
-    def _manifest(self, pairs: Pairs, held: Pairs | None) -> dict[str, Any]:
+    def _read(self, train: ImageSource, val: ImageSource | None, general: ImageSource | None) -> Data:
+        held_out = {"val": val, "general": general}
+        read = {
+            name: None if source is None else Pairs.read(source, what=name, at_least=1)
+            for name, source in held_out.items()
+        }
+        if val is None and (self.config.patience is not None or self.config.interpolation):
+            setting = "interpolation" if self.config.interpolation else "patience"
+            raise UsageError(f"{setting} needs held-out pairs to watch: give val= to fit(), or leave {setting} out.")
+        pairs = read_pairs(train, what="train", at_least=2, positives=self.config.positives)
+        return Data(train=pairs, held=read["val"], general=read["general"])
+
+    def _open(self, out: Path) -> TrainingResult:
+        return TrainingResult.open(out, device=self.encoder.device, dtype=self.encoder.dtype)
+
+    def _manifest(self, data: Data) -> dict[str, Any]:
         """All that decides the result: a run that goes on with anything else would be a mix."""
+        general = {} if data.general is None else {"general": data.general.fingerprint}
         return {
             **self.config.for_manifest(),
+            **general,
             "precision": resolve_precision(self.config.precision, self.encoder.device),
             "encoder": self.encoder.fingerprint,
-            "train": pairs.fingerprint,
-            "val": None if held is None else held.fingerprint,
+            "train": data.train.fingerprint,
+            "val": None if data.held is None else data.held.fingerprint,
+        }
+
+    def _about(self, data: Data) -> dict[str, Any]:
+        return {
+            "base": self.encoder.name,
+            "train_pairs": len(data.train),
+            "val_pairs": 0 if data.held is None else len(data.held),
         }
 
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 KS = (1, 5, 10)
 
+# Of the memory for decoded images, the rest of which is for training.
+SHARE_OF_CACHE = 0.25
+
 
 def _recalls(value: Mapping[Any, float]) -> dict[int, float]:
     return dict(sorted((int(k), float(recall)) for k, recall in value.items()))
@@ -64,6 +67,15 @@ class Scores:
             "mean recall": self.mean_recall,
         }
 
+    def as_metrics(self) -> dict[str, float]:
+        """The same by names that programs like."""
+        return {
+            "loss": self.loss,
+            **{f"image_to_text_recall_{k}": recall for k, recall in self.image_to_text.items()},
+            **{f"text_to_image_recall_{k}": recall for k, recall in self.text_to_image.items()},
+            "mean_recall": self.mean_recall,
+        }
+
     def to_json(self) -> dict[str, Any]:
         """JSON-like; keys of mappings are text there."""
         return {name: _text_keys(value) if isinstance(value, dict) else value for name, value in asdict(self).items()}
@@ -80,16 +92,15 @@ class HeldOut:
         records: The pairs.
         encoder: Whose preprocessing is used.
         config: The settings.
-        budget: Bytes of decoded images that may be kept.
     """
 
-    def __init__(
-        self, records: Sequence[Record], encoder: TorchEncoder, config: TrainingConfig, *, budget: int
-    ) -> None:
+    def __init__(self, records: Sequence[Record], encoder: TorchEncoder, config: TrainingConfig) -> None:
         self._records = records
         self._batch_size = config.batch_size
         self._loss = make_loss(config)
-        self.pixels = Pixels(records, prepare=encoder.preprocess, side=encoder.image_size, budget=budget)
+        self.pixels = Pixels(
+            records, prepare=encoder.preprocess, side=encoder.image_size, budget=config.cache_bytes // 4
+        )
         self._captions = [caption for record in records for caption in record.captions]
         self._owner = np.repeat(np.arange(len(records)), [len(record.captions) for record in records])
         # Sources are often sorted by class; a batch of one class would be harder than a batch in training.
@@ -104,7 +115,7 @@ class HeldOut:
         image_ranks = np.append(image_ranks, np.full(int((place < 0).sum()), NEVER))
         text_ranks = np.append(text_ranks, np.full(int((~read).sum()), NEVER))
         return Scores(
-            loss=self._mean_loss(encoder.logit_scale, place, images, texts),
+            loss=self._mean_loss(encoder, place, images, texts),
             image_to_text={k: recall_at(image_ranks, k) for k in KS},
             text_to_image={k: recall_at(text_ranks, k) for k in KS},
         )
@@ -132,16 +143,18 @@ class HeldOut:
         found: Vectors = vectors[[rows[caption] for caption in self._captions]]
         return found
 
-    def _mean_loss(self, scale: float, place: NDArray[np.int64], images: Vectors, texts: Vectors) -> float:
+    def _mean_loss(self, encoder: TorchEncoder, place: NDArray[np.int64], images: Vectors, texts: Vectors) -> float:
         first = np.searchsorted(self._owner, np.arange(len(self._records)))
         order = self._order[place[self._order] >= 0]
         if not len(order):
             return math.nan
+        scale = torch.tensor(encoder.logit_scale)
+        bias = None if encoder.logit_bias is None else torch.tensor(encoder.logit_bias)
         losses = []
         for chunk in np.array_split(order, math.ceil(len(order) / self._batch_size)):
             groups = caption_groups([self._captions[row] for row in first[chunk]])
             left, right = torch.from_numpy(images[place[chunk]]), torch.from_numpy(texts[first[chunk]])
-            losses.append(float(self._loss(left, right, torch.tensor(scale), groups)) * len(chunk))
+            losses.append(float(self._loss(left, right, scale, groups, bias=bias)) * len(chunk))
         return sum(losses) / len(order)
 
 
