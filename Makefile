@@ -6,7 +6,7 @@ OUT ?= quickstart
 PIP_OPTIONS := --quiet --disable-pip-version-check
 export GEOVLM_PROGRESS ?= 1
 
-.PHONY: quickstart test lint types unit docs benchmark constraints clean
+.PHONY: quickstart test lint types unit docs benchmark mistral-versions constraints clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python examples/quickstart.py --out "$(OUT)" \
@@ -28,6 +28,15 @@ unit: $(VENV)/.test
 
 docs: $(VENV)/.test
 	$(BIN)/mkdocs build --strict --quiet
+
+# The client on all versions of mistralai that it takes, and token counts against mistral-common; in bare environments.
+mistral-versions:
+	for version in 1.9.11 2.10.1 3.7.0; do \
+		$(PYTHON) -m venv $(VENV)-mistral-$$version && \
+		$(VENV)-mistral-$$version/bin/python -m pip install $(PIP_OPTIONS) --editable . "mistralai==$$version" \
+			"mistral-common[opencv]" hypothesis jsonschema pytest pytest-timeout && \
+		$(VENV)-mistral-$$version/bin/python -m pytest tests/pixtral tests/testing/test_mistral_api*.py || exit 1; \
+	done
 
 benchmark: $(VENV)/.test
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/encode.py
@@ -51,4 +60,4 @@ constraints: $(VENV)/.test
 	$(BIN)/python -m pip freeze --all --exclude-editable | grep -v ' @ ' > constraints.txt
 
 clean:
-	rm -rf $(VENV) $(OUT) site dist build
+	rm -rf $(VENV) $(VENV)-mistral-* $(OUT) site dist build

@@ -21,11 +21,11 @@ FLOORS = [
     {"imaging", "_tiff"},
     {"records"},
     {"protocols"},
-    {"registry", "_tables", "_parts", "_stream", "_images_on_disk", "_metrics", "_vectors", "prompts"},
+    {"registry", "_tables", "_parts", "_stream", "_images_on_disk", "_metrics", "_vectors", "_times", "_areas", "prompts"},
     {"_pairs", "_split", "_html", "_hits", "filters"},
     {"sources", "encoders", "captioners", "stores", "dataset"},
-    {"embedding", "captioning"},
-    {"index", "training", "evaluation"},
+    {"embedding", "captioning", "transfer"},
+    {"index", "training", "evaluation", "pixtral"},
     {"agents", "testing"},
 ]
 FLOOR_OF = {name: height for height, floor in enumerate(FLOORS) for name in floor}

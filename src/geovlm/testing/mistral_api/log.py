@@ -1,0 +1,117 @@
+"""What requests the emulator got, and what it billed."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestRecord:
+    """One request and how it was answered.
+
+    Args:
+        operation: the client's name for it, such as `"files.upload"`; empty for an unknown path.
+        method: of HTTP.
+        path: without the query.
+        query: names and values.
+        headers: with names in lower case.
+        body: a JSON body, or the fields of a form with the size of its file in place of the bytes; None without a body.
+        size: bytes of the body.
+        status: of the answer; None if the connection was closed without one.
+        fault: name of the fault that was made, or None.
+        problems: where the request or its answer departs from the OpenAPI contract, if the emulator was given one.
+    """
+
+    operation: str
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...]
+    headers: dict[str, str]
+    body: Any
+    size: int
+    status: int | None
+    fault: str | None = None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """One completion that a customer would pay for.
+
+    Args:
+        model: that answered.
+        prompt_tokens: read.
+        completion_tokens: written.
+        job: id of the batch job; None for a direct request.
+        custom_id: of the request in the batch.
+    """
+
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    job: str | None = None
+    custom_id: str | None = None
+
+
+class RequestLog:
+    """All requests in the order of their answers, and all charges; safe to read while requests come."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records: list[RequestRecord] = []
+        self._charges: list[Charge] = []
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def records(self) -> list[RequestRecord]:
+        """The requests so far."""
+        with self._lock:
+            return list(self._records)
+
+    @property
+    def charges(self) -> list[Charge]:
+        """What was billed so far."""
+        with self._lock:
+            return list(self._charges)
+
+    @property
+    def operations(self) -> Counter[str]:
+        """How many requests of each operation there were."""
+        return Counter(record.operation for record in self.records)
+
+    @property
+    def problems(self) -> list[str]:
+        """Departures from the contract, each with its operation."""
+        return [f"{record.operation}: {problem}" for record in self.records for problem in record.problems]
+
+    def of(self, operation: str) -> list[RequestRecord]:
+        """The requests of one operation."""
+        return [record for record in self.records if record.operation == operation]
+
+    def count(self, operation: str | None = None, *, status: int | None = None, fault: str | None = None) -> int:
+        """How many requests there were, of one operation, HTTP status or fault if these are given."""
+        return sum(
+            operation in {None, record.operation} and status in {None, record.status} and fault in {None, record.fault}
+            for record in self.records
+        )
+
+    def add(self, record: RequestRecord) -> None:
+        """Note a request."""
+        with self._lock:
+            self._records.append(record)
+
+    def charge(self, charge: Charge) -> None:
+        """Note a completion that is paid for."""
+        with self._lock:
+            self._charges.append(charge)
+
+    def clear(self) -> None:
+        """Forget all requests and charges."""
+        with self._lock:
+            self._records.clear()
+            self._charges.clear()
