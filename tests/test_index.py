@@ -128,7 +128,7 @@ def test_an_index_over_a_saved_store(scenes: list[Record], tmp_path: Path) -> No
     index = filled(scenes)
     assert isinstance(index.store, NumpyStore)
     index.store.save(tmp_path / "store")
-    again = Index(HashEncoder(), NumpyStore.load(tmp_path / "store"))
+    again = Index(HashEncoder(), NumpyStore.open(tmp_path / "store"))
     assert again.search("red").items == index.search("red").items
 
 

@@ -49,7 +49,7 @@ def test_an_image_finds_itself_from_memory_and_from_disk(
     store.save(tmp_path / "store")
     direct = Index(encoder)
     assert direct.add(scenes, batch_size=4).failed == 1
-    for index in (direct, Index(encoder, NumpyStore.load(tmp_path / "store"))):
+    for index in (direct, Index(encoder, NumpyStore.open(tmp_path / "store"))):
         for scene in scenes[:9]:
             hits = index.search(Path(str(scene.image)), limit=3)
             assert (hits[0].id, hits[0].label) == (scene.id, scene.label)

@@ -26,9 +26,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        _sync(temporary)
+        to_disk(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        to_disk(path.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
@@ -119,7 +119,8 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
+def to_disk(path: Path) -> None:
+    """Have the disk keep a file, or the list of names of a directory; until then a power cut can undo it."""
     if os.name == "nt" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -363,6 +363,7 @@ def test_the_index_finds_what_is_near(tmp_path: Path, dim: int, monkeypatch: pyt
 def test_flush_makes_extends_and_renews_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_lance_index, "INDEX_FROM", 1000)
     monkeypatch.setattr(_lance_index, "WAITING_ROWS", 100)
+    monkeypatch.setattr(_lance_index, "SMALL_FILES_TO_INDEX", 2)
 
     def add(start: int, stop: int) -> Any:
         rows = [
@@ -376,6 +377,7 @@ def test_flush_makes_extends_and_renews_the_index(tmp_path: Path, monkeypatch: p
     store = LanceStore(tmp_path / "s")
     assert add(0, 999) is None
     assert add(999, 1000).num_indexed_rows == 1000
+    assert raw(store).stats()["fragment_stats"]["num_fragments"] == 1
     kinds = {index.columns[0]: index.index_type for index in raw(store).list_indices()}
     assert kinds == {
         "vector": "IvfRq", "id": "BTree", "n_n": "BTree", "t_few": "Bitmap", "t_all": "BTree", "b_b": "Bitmap",
@@ -387,6 +389,19 @@ def test_flush_makes_extends_and_renews_the_index(tmp_path: Path, monkeypatch: p
     assert add(1200, 4000).num_unindexed_rows == 0
     assert store._about().settings[_lance_index.ROWS_KEY] == "4000"
     assert len(content(store)) == 4000
+
+
+def test_an_index_of_many_parts_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"INDEX_FROM": 500, "WAITING_ROWS": 10, "PARTS": 3}.items():
+        monkeypatch.setattr(_lance_index, name, value)
+    store, parts = filled(tmp_path / "s", 500), list[int]()
+    for turn in range(6):
+        store.upsert([f"{turn}-{i}" for i in range(20)], unit(20, seed=turn))
+        store.flush()
+        parts.append(raw(store).index_stats("vector_idx").num_indices)
+    assert parts == [1, 2, 3, 1, 2, 3]
+    assert raw(store).index_stats("vector_idx").num_unindexed_rows == 0
+    assert len(content(store)) == 620
 
 
 def test_flush_joins_small_files_and_fills_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -616,6 +631,30 @@ def test_a_damaged_store_says_so(tmp_path: Path, what: str) -> None:
             LanceStore(tmp_path / "s").upsert(["0001"], unit(1))
 
 
+def test_a_store_without_its_indexes_says_so_and_gets_them_again(tmp_path: Path) -> None:
+    store = filled(tmp_path / "s")
+    store.build_index()
+    store.close()
+    shutil.rmtree(tmp_path / "s" / "vectors.lance" / "_indices")
+    store = LanceStore(tmp_path / "s")
+    for call in (lambda: store.query(unit(1)), lambda: store.get(["0001"]), lambda: store.upsert(["0001"], unit(1))):
+        with pytest.raises(StoreError, match="damaged"):
+            call()
+    store.build_index()
+    assert store.query(unit(1))[0].ids[0] == "0000"
+    assert len(content(store)) == 50
+
+
+def test_half_of_the_files_lost(tmp_path: Path) -> None:
+    store = filled(tmp_path / "s")
+    store.upsert(["z"], unit(1))
+    store.close()
+    next((tmp_path / "s" / "vectors.lance" / "data").iterdir()).unlink()
+    for call in (content, lambda store: store.query(unit(1), 60), lambda store: store.get(["0001", "z"])):
+        with pytest.raises(StoreError, match="bring a whole copy"):
+            call(LanceStore(tmp_path / "s"))
+
+
 def test_a_table_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "s" / "vectors.lance" / "_versions").mkdir(parents=True)
     store = LanceStore(tmp_path / "s")
@@ -727,6 +766,65 @@ def test_two_threads_and_two_stores_write_at_once(tmp_path: Path) -> None:
     assert len(content(stores[0])) == sum(counts) == 55
 
 
+OTHER_PROCESS = """
+import sys
+from pathlib import Path
+from tests.stores.test_lance import inserted_of
+print("ready", flush=True)
+sys.stdin.readline()
+print(inserted_of(Path(sys.argv[1])))
+"""
+
+
+def inserted_of(path: Path) -> int:
+    """Write overlapping rows that another process writes too, and count those that were not there."""
+    store, count = LanceStore(path), 0
+    for turn in range(10):
+        ids = [f"{i:03d}" for i in range(turn * 5, turn * 5 + 20)]
+        count += store.upsert(ids, np.ones((20, 8)), [{"by": os.getpid()}] * 20, on_conflict="skip").count("inserted")
+    return count
+
+
+def test_two_processes_write_at_once(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER_PROCESS, str(tmp_path / "s")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        assert other.stdin is not None
+        other.stdin.write("go\n")
+        other.stdin.flush()
+        mine, theirs = inserted_of(tmp_path / "s"), int(other.stdout.read())
+    assert len(content(LanceStore(tmp_path / "s"))) == mine + theirs == 65
+
+
+LOGGED = """
+import os, sys
+import numpy as np
+from geovlm.stores import LanceStore
+
+store = LanceStore(sys.argv[1])
+store.upsert([str(i) for i in range(9000)], np.ones((9000, 8)))
+store.build_index()
+assert "LANCEDB_LOG" not in os.environ
+"""
+
+
+def test_an_index_is_made_in_silence(tmp_path: Path) -> None:
+    """Lance warns of clusters that are empty; equal vectors are nothing to warn of."""
+    run = subprocess.run(
+        [sys.executable, "-c", LOGGED, str(tmp_path / "s")],
+        capture_output=True,
+        check=True,
+        env={name: value for name, value in os.environ.items() if name != "LANCEDB_LOG"},
+    )
+    assert run.stdout + run.stderr == b""
+
+
 def test_a_writer_that_waits_too_long_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(tmp_path / "s")
     monkeypatch.setattr(_lance_table, "PATIENCE", 0.1)
@@ -835,9 +933,10 @@ def kill_and_check(path: Path, runs: int, seed: int) -> Iterator[int]:
 
 
 def test_a_killed_writer_leaves_a_whole_table(tmp_path: Path) -> None:
-    finished = list(kill_and_check(tmp_path / "s", runs=20, seed=0))
-    assert len(finished) == 20
-    assert finished[-1] > 10
+    runs = int(os.environ.get("GEOVLM_KILLS", "10"))
+    finished = list(kill_and_check(tmp_path / "s", runs=runs, seed=0))
+    assert len(finished) == runs
+    assert finished[-1] > runs // 2
     store = LanceStore(tmp_path / "s")
     store.upsert(*kill_batch(0))
     store.flush()

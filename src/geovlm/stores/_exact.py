@@ -24,6 +24,12 @@ MARGIN = np.float32(1e-5)
 # so that equal vectors have equal scores and ties can be settled by id.
 DIGITS = 7
 
+# Below any cosine.
+LOWEST = np.float32(-2)
+
+# Reading more than this share of the rows one by one takes longer than reading all of them in their order.
+PICKED_SHARE = 0.05
+
 # So many times k hits of a query in one block are too many.
 CROWD = 4
 
@@ -31,7 +37,7 @@ Ranked = tuple["NDArray[np.int64]", "NDArray[np.float64]"]
 
 
 def nearest(
-    vectors: Vectors, ids: Sequence[str], queries: Vectors, k: int, *, rows: NDArray[np.int64] | None = None
+    vectors: Vectors, ids: Sequence[str], queries: Vectors, k: int, *, mask: NDArray[np.bool_] | None = None
 ) -> list[Ranked]:
     """The `k` nearest rows of each query with their cosines, best first, ties by id.
 
@@ -40,28 +46,44 @@ def nearest(
         ids: The id of each row.
         queries: `(q, dim)`, L2-normalised.
         k: How many, at least 1.
-        rows: Look at these rows only.
+        mask: Which rows count.
     """
     found: list[Ranked] = []
+    rows = gathered(mask)
     for start in range(0, len(queries), QUERIES_A_BLOCK):
         some = queries[start : start + QUERIES_A_BLOCK]
-        for query, candidates in zip(some, _candidates(vectors, some, k, rows), strict=True):
+        for query, candidates in zip(some, _candidates(vectors, some, k, rows, mask), strict=True):
             found.append(rank(vectors, ids, query, k, candidates))
     return found
 
 
-def _candidates(vectors: Vectors, queries: Vectors, k: int, rows: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
-    """For each query the rows that may be among its `k` nearest, by float32 products."""
+def gathered(mask: NDArray[np.bool_] | None) -> NDArray[np.int64] | None:
+    """The rows of a mask that are few enough to be picked out; `None` where a pass over all rows is faster."""
+    if mask is None or np.count_nonzero(mask) > PICKED_SHARE * len(mask):
+        return None
+    return np.flatnonzero(mask)
+
+
+def _candidates(
+    vectors: Vectors,
+    queries: Vectors,
+    k: int,
+    rows: NDArray[np.int64] | None,
+    mask: NDArray[np.bool_] | None,
+) -> list[NDArray[np.int64]]:
+    """For each query the rows that may be among its `k` nearest, by float32 products; `rows` is the mask again."""
     total = len(vectors) if rows is None else len(rows)
-    floor = np.full(len(queries), -np.inf, dtype=np.float32)
+    floor = np.full(len(queries), LOWEST, dtype=np.float32)
     kept: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
     crowded = True
     for start in range(0, total, ROWS_A_BLOCK):
         stop = min(start + ROWS_A_BLOCK, total)
         block = vectors[start:stop] if rows is None else vectors[rows[start:stop]]
         scores = (block @ queries.T).T  # a third faster than queries @ block.T
+        if rows is None and mask is not None:
+            scores[:, ~mask[start:stop]] = -np.inf
         if crowded and stop - start >= k:
-            floor = np.maximum(floor, _kth(scores, k) - MARGIN)
+            floor = np.maximum(floor, kth(scores, k) - MARGIN)
         query, column = np.nonzero(scores >= floor[:, None])
         place = start + column
         kept.append((query, place if rows is None else rows[place], scores[query, column]))
@@ -73,7 +95,7 @@ def _candidates(vectors: Vectors, queries: Vectors, k: int, rows: NDArray[np.int
     return [_nearest_of(row[own], score[own], k) for own in _groups(owner, len(queries))]
 
 
-def _kth(scores: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+def kth(scores: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     """The `k`-th largest along the last axis."""
     return np.asarray(np.partition(scores, -k, axis=-1)[..., -k])
 
@@ -85,7 +107,7 @@ def _groups(owner: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
 
 
 def _nearest_of(rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    return rows if len(rows) <= k else rows[scores >= _kth(scores, k) - MARGIN]
+    return rows if len(rows) <= k else rows[scores >= kth(scores, k) - MARGIN]
 
 
 def rank(vectors: Vectors, ids: Sequence[str], query: Vectors, k: int, candidates: NDArray[np.int64]) -> Ranked:

@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 # With fewer rows, comparing with every vector takes less than some fifty milliseconds.
 INDEX_FROM = 20_000
-# The index is made anew for this many times the rows: its partitions follow from the rows at the time.
-GROWTH = 4
+# The index is made anew for this many times the rows, because its partitions follow from the rows at the time. It is
+# extended by parts, each of which a query looks into, and made anew where it would have more than so many.
+GROWTH, PARTS = 4, 5
 ROWS_A_PARTITION = 4000
 BITS = 4
 PROBED = 256
 
-# Below these, tidying costs more than it saves: files of less than 100,000 rows; rows that the index does not know,
-# which cost a query a microsecond or two each; rows that were removed or replaced. The parts are one in so many of
-# all rows.
-SMALL_FILES = 100
-WAITING_ROWS, WAITING_PART = 10_000, 100
+# Below these, tidying costs more than it saves: files of less than 100,000 rows, which are joined sooner if an index is
+# to be made anyway, because it must learn where rows have gone; rows that the index does not know, which cost a query a
+# microsecond or two each; rows that were removed or replaced. The parts are one in so many of all rows.
+SMALL_FILES, SMALL_FILES_TO_INDEX = 100, 8
+WAITING_ROWS, WAITING_PART = 10_000, 50
 STALE_ROWS, STALE_PART = 20_000, 5
 # Versions are kept this long for those who still read them.
 KEEP_VERSIONS = timedelta(hours=1)
@@ -64,16 +65,20 @@ def tidy(place: LanceTable, table: Any, *, stale: int) -> None:
     rows, index = table.count_rows(), table.index_stats(INDEX)
     indexed = int(place.about(table).settings.get(ROWS_KEY, 0)) if index else 0
     waiting = index.num_unindexed_rows if index else 0
-    if rows >= max(INDEX_FROM, GROWTH * indexed):
-        build(place, table)
-        waiting = 0
-    small = table.stats()["fragment_stats"]["num_small_fragments"]
+    due = waiting >= max(WAITING_ROWS, rows // WAITING_PART)
+    outgrown = rows >= max(INDEX_FROM, GROWTH * indexed) or (due and index.num_indices >= PARTS)
     if (
-        small >= SMALL_FILES
-        or waiting >= max(WAITING_ROWS, rows // WAITING_PART)
+        _small_files(table) >= (SMALL_FILES_TO_INDEX if outgrown else SMALL_FILES)
+        or (due and not outgrown)
         or stale >= max(STALE_ROWS, rows // STALE_PART)
     ):
         table.optimize(cleanup_older_than=KEEP_VERSIONS)
+    if outgrown:
+        build(place, table)
+
+
+def _small_files(table: Any) -> int:
+    return int(table.stats()["fragment_stats"]["num_small_fragments"])
 
 
 def build(place: LanceTable, table: Any) -> None:
@@ -98,7 +103,7 @@ def partitions_for(rows: int) -> int:
 
 def _kinds_of_index(table: Any, about: About) -> dict[str, str]:
     """The columns of metadata that are worth an index, and its kind, by a sample of the rows."""
-    columns = sorted(column for column in about.layout.columns if column[0] in "ntbi")[:MAX_COLUMNS]
+    columns = sorted(column for column in about.layout.columns if column[0] in "ntbid")[:MAX_COLUMNS]
     if not columns:
         return {}
     sample = table.search().select(columns).limit(SAMPLE).to_arrow()
@@ -107,8 +112,8 @@ def _kinds_of_index(table: Any, about: About) -> dict[str, str]:
 
 
 def _kind_of_index(kind: str, values: Any) -> str | None:
-    if kind in "nb":
-        return "BTree" if kind == "n" else "Bitmap"
+    if kind in "nbd":
+        return "Bitmap" if kind == "b" else "BTree"
     texts = values.combine_chunks().flatten() if kind == "i" else values
     if texts.nbytes > LONG_TEXT * max(1, len(texts)):
         return None

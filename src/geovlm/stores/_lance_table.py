@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from attrs import frozen
 
-from geovlm._files import locked
+from geovlm._files import locked, to_disk
 from geovlm._optional import require
 from geovlm.errors import GeovlmError, RunLocked, StorageError, StoreError, UsageError
 from geovlm.stores._lance_columns import KINDS, Layout, layout_of
@@ -25,6 +25,7 @@ from geovlm.stores._lance_columns import KINDS, Layout, layout_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+    from types import ModuleType
 
 FORMAT = "1"
 FORMAT_KEY, FINGERPRINT_KEY = "geovlm.format", "geovlm.fingerprint"
@@ -68,7 +69,7 @@ class LanceTable:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             raise UsageError(f"A table's name is made of letters, digits and _ . -, not {name!r:.80}.")
         self.path, self.name = path, name
-        self._lancedb = require("lancedb", extra="lance", purpose="LanceStore")
+        self._lancedb = _lancedb()
         self._opened: Any = None
         self._synced = time.time()
         self._opening, self._writer = threading.Lock(), threading.Lock()
@@ -157,11 +158,10 @@ class LanceTable:
         """Have the disk keep what was written since the last time; until then a power cut can undo it."""
         # Two seconds, because some file systems do not tell times more exactly.
         since, self._synced = self._synced - 2, time.time()
-        for path in self.folder.rglob("*"):
+        for path in (self.path, self.folder, *self.folder.rglob("*")):
             with suppress(FileNotFoundError):  # a version that nobody needs any more
-                if path.is_file() and path.stat().st_mtime >= since:
-                    with path.open("rb") as file:
-                        os.fsync(file.fileno())
+                if path.stat().st_mtime >= since:
+                    to_disk(path)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -207,7 +207,8 @@ class LanceTable:
                 ) from error
             raise StoreError(
                 f"Lance could not work with {self.folder} ({reason}). If other programs change this table, repeat the"
-                " call. If files are missing or damaged, bring a whole copy, or remove the directory and fill it anew."
+                " call. If files of _indices are missing or damaged, call build_index(); if others are, bring a whole"
+                " copy, or remove the directory and fill it anew."
             ) from error
 
     def _connect(self) -> Any:
@@ -238,3 +239,14 @@ class LanceTable:
                 " fill a new store."
             )
         return False
+
+
+def _lancedb() -> ModuleType:
+    """The library. It reads once what to log, and would remark on partitions and files whenever an index is made."""
+    asked = "LANCEDB_LOG" in os.environ
+    os.environ.setdefault("LANCEDB_LOG", "error")
+    try:
+        return require("lancedb", extra="lance", purpose="LanceStore")
+    finally:
+        if not asked:
+            del os.environ["LANCEDB_LOG"]

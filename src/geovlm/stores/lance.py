@@ -91,6 +91,18 @@ class LanceStore:
     def __repr__(self) -> str:
         return f"LanceStore({str(self._table.path)!r}, table={self._table.name!r})"
 
+    @property
+    def dim(self) -> int | None:
+        """Length of a vector; `None` as long as nothing was written or bound."""
+        about = self._about()
+        return about.dim if about else None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the encoder that the store is tied to; `None` as long as it is to none."""
+        about = self._about()
+        return about.fingerprint if about else None
+
     def bind(self, *, dim: int, fingerprint: str) -> None:
         """Tie the store to an encoder; again with the same values is fine.
 
@@ -104,6 +116,7 @@ class LanceStore:
                 table = self._table.open_or_create(dim)
                 about = self._table.about(table)
                 if (about.dim, about.fingerprint) == (dim, None):
+                    self._changed = True
                     self._table.describe(table, {FINGERPRINT_KEY: fingerprint})
                     return
         if (about.dim, about.fingerprint) != (dim, fingerprint):
@@ -334,6 +347,7 @@ class LanceStore:
         table = self._table.open()
         if table is not None:
             with self._table.writing(), self._table.translated():
+                self._changed = True
                 _lance_index.build(self._table, table)
 
     def flush(self) -> None:
@@ -346,7 +360,7 @@ class LanceStore:
             with self._table.writing(), self._table.translated():
                 _lance_index.tidy(self._table, table, stale=self._stale)
                 self._table.sync()
-            self._changed, self._stale = False, 0
+                self._changed, self._stale = False, 0
 
     def close(self) -> None:
         """Flush and let go of files; a later call opens them again."""
