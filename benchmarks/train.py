@@ -23,11 +23,15 @@ from __future__ import annotations
 
 import argparse
 import copy
+import io
 import json
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,8 +193,6 @@ def from_shards(batch: int, precision: str, words: int, *, turns: int, steps: in
 
 
 def as_jpeg(picture: Image.Image) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=85)
     return buffer.getvalue()
@@ -213,33 +215,44 @@ def settings(batch: int, precision: Any, turns: int, **more: Any) -> gv.Training
     )
 
 
+def in_a_process(arguments: argparse.Namespace, batch: int, precision: str, words: int) -> dict[str, Any]:
+    """A row in a process of its own, because what a row has used does not all go back to the system."""
+    which = ["--batches", str(batch), "--precisions", precision, "--words", str(words)]
+    length = ["--turns", str(arguments.turns), "--steps", str(arguments.steps)]
+    command = [sys.executable, __file__, "--one", *which, *length, *(["--shards"] if arguments.shards else [])]
+    row: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 64])
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument("--words", type=int, nargs="+", default=[12, 75], help="in the longest caption")
-    parser.add_argument("--turns", type=int, default=5, help="that count")
-    parser.add_argument("--steps", type=int, default=2, help="in a turn")
+    parser.add_argument("--turns", type=int, default=4, help="that count")
+    parser.add_argument("--steps", type=int, default=4, help="in a turn")
     parser.add_argument("--shards", action="store_true", help="shards against decoded pixels in memory, both geovlm")
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    rows = list(product(arguments.batches, arguments.precisions, arguments.words))
+    if arguments.one:
+        measure = from_shards if arguments.shards else against_open_clip
+        print(json.dumps(measure(*rows[0], turns=arguments.turns, steps=arguments.steps)))
+        return
 
-    measure, other = (from_shards, "preloaded") if arguments.shards else (against_open_clip, "open_clip")
     threads = f"{torch.get_num_threads()} threads of torch"
     machine = f"{os.cpu_count()} cores, {platform.machine()}, {threads}, torch {torch.__version__}"
+    other = "preloaded" if arguments.shards else "open_clip"
     figures: dict[str, Any] = {"machine": machine, "other": other, "rows": []}
     print(f"{machine}\n\n| batch | precision | words | fit | {other} | ratio | by processor |\n|{' --- |' * 7}")
-    for batch in arguments.batches:
-        for precision in arguments.precisions:
-            for words in arguments.words:
-                row = measure(batch, precision, words, turns=arguments.turns, steps=arguments.steps)
-                figures["rows"].append({"batch": batch, "precision": precision, "words": words, **row})
-                rates = (
-                    f"{row['fit']:.2f} | {row['other']:.2f} | {row['ratio']:.2f} | {row['ratio_by_processor_time']:.2f}"
-                )
-                print(f"| {batch} | {precision} | {words} | {rates} |", flush=True)
-                if arguments.out:
-                    arguments.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    for batch, precision, words in rows:
+        row = in_a_process(arguments, batch, precision, words)
+        figures["rows"].append({"batch": batch, "precision": precision, "words": words, **row})
+        rates = f"{row['fit']:.2f} | {row['other']:.2f} | {row['ratio']:.2f} | {row['ratio_by_processor_time']:.2f}"
+        print(f"| {batch} | {precision} | {words} | {rates} |", flush=True)
+        if arguments.out:
+            arguments.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

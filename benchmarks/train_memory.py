@@ -9,7 +9,8 @@ Each row is a process of its own that takes two steps (float32, CPU) and tells i
 - *large*: a batch so many times as large, of which as much as the small one goes through at once.
 
 Told are the ratio of large to small for the whole process, and for what is above *weights*, which are the activations,
-the batch itself and its vectors.
+the batch itself and its vectors. The latter is above 1 because from its second part on the gradient, as large as the
+weights, is there together with the activations; a batch at once makes it while the activations go.
 
 The gradient of a large batch in parts is compared with that of the same batch at once, on a small model: the largest
 difference of any weight, relative to the largest gradient in its tensor.

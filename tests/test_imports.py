@@ -21,8 +21,8 @@ FLOORS = [
     {"imaging", "_tiff"},
     {"records"},
     {"protocols"},
-    {"registry", "_tables", "_parts", "_stream", "_images_on_disk", "_metrics", "_vectors", "_times", "_areas", "prompts"},
-    {"_pairs", "_split", "_html", "_hits", "filters"},
+    {"registry", "_tables", "_parts", "_stream", "_images_on_disk", "_metrics", "_vectors", "_times", "_areas"},
+    {"_pairs", "_split", "_html", "_hits", "filters", "prompts"},
     {"sources", "encoders", "captioners", "stores", "dataset"},
     {"embedding", "captioning", "transfer"},
     {"index", "training", "evaluation", "pixtral"},
@@ -37,6 +37,7 @@ SAME_FLOOR = {
     ("_parts", "_tables"),  # a part is a table of records
     ("_hits", "_html"),  # hits show themselves as pages
     ("_html", "_hits"),  # and pages are typed by them
+    ("pixtral", "training"),  # one way to keep checkpoints and to write down losses
 }
 
 

@@ -38,3 +38,23 @@ def connect(api):
     yield make
     for client in made:
         client.close()
+
+
+@pytest.fixture(scope="session", params=["pixtral", "mistral3"])
+def model_folder(request, tmp_path_factory):
+    """A tiny random model in the real format, of each kind."""
+    for library in ("torch", "transformers", "torchvision"):
+        pytest.importorskip(library)
+    from tests.pixtral.models import BUILDERS
+
+    return BUILDERS[request.param](tmp_path_factory.mktemp("models") / request.param)
+
+
+@pytest.fixture(scope="session")
+def pixtral_folder(tmp_path_factory):
+    """A tiny random Pixtral in the real format."""
+    for library in ("torch", "transformers", "torchvision"):
+        pytest.importorskip(library)
+    from tests.pixtral.models import save_pixtral
+
+    return save_pixtral(tmp_path_factory.mktemp("models") / "only-pixtral")

@@ -24,8 +24,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Codes from 1,000 rows on, in blocks of which there are several."""
     monkeypatch.setattr(numpy, "ROWS_TO_CODE", 1000)
     monkeypatch.setattr(_codes, "ROWS_A_BLOCK", 512)
-    monkeypatch.setattr(_codes, "FIRST_ROWS", 64)
-    monkeypatch.setattr(_codes, "SHARES", (0.2, 0.6))
+    monkeypatch.setattr(_codes, "FIRST_ROWS", 128)
+    monkeypatch.setattr(_codes, "FIRST_COMPARED", 64)
+    monkeypatch.setattr(_codes, "SHARE", 0.6)
 
 
 class TestContract(VectorStoreContract):

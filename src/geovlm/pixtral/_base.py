@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from geovlm._files import digest
 from geovlm._vectors import check_count
 from geovlm.errors import UsageError
 from geovlm.pixtral._compat import library
-from geovlm.pixtral._endpoint import find_endpoint
+from geovlm.pixtral._endpoint import Endpoint, find_endpoint
 from geovlm.pixtral._policy import Caller, Policy
 from geovlm.pixtral.images import ImageEncoding
+from geovlm.pixtral.local import LocalModel, is_local_model
 from geovlm.pixtral.messages import CAPTION_PROMPT
 from geovlm.pixtral.models import find_model
 from geovlm.pixtral.requests import RequestBuilder
@@ -32,8 +33,11 @@ class ClientBase:
         self,
         model: str,
         *,
+        backend: Literal["server", "local"] | None = None,
         api_key: str | None = None,
         base_url: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
         timeout: float = 120.0,
         max_retries: int = 4,
         pause: float = 0.5,
@@ -49,10 +53,11 @@ class ClientBase:
     ) -> None:
         if not isinstance(model, str) or not model.strip():
             raise UsageError(f"model is the id of a model, such as 'ministral-14b-2512', not {model!r:.80}.")
-        known = find_model(model)
         self.model = model
-        self._concurrency = check_count(concurrency, name="concurrency")
-        grid = grid or (known.grid if known else PIXTRAL_GRID)
+        self._local = _find_local(model, backend, base_url=base_url, device=device, dtype=dtype)
+        known = None if self._local else find_model(model)
+        self._concurrency = 1 if self._local else check_count(concurrency, name="concurrency")
+        grid = grid or (self._local.grid if self._local else known.grid if known else PIXTRAL_GRID)
         self.requests = RequestBuilder(
             model=model,
             encoding=ImageEncoding(grid=grid, max_tokens=image_tokens, quality=jpeg_quality),
@@ -63,12 +68,22 @@ class ClientBase:
             caption_prompt=caption_prompt,
         )
         policy = Policy(timeout=timeout, max_retries=max_retries, pause=pause)
-        self._endpoint = find_endpoint(api_key=api_key, base_url=base_url)
+        if self._local:
+            self._endpoint = Endpoint(url=self._local.folder.path.as_uri(), api_key=None)
+        else:
+            self._endpoint = find_endpoint(api_key=api_key, base_url=base_url)
         self._caller = Caller(policy=policy, endpoint=self._endpoint, model=model)
-        self._mistral: Any = library().open(
-            api_key=self._endpoint.api_key, server_url=self._endpoint.url, timeout=policy.timeout
-        )
-        self._chat: Any = self._mistral.chat  # imported on use, which threads must not do at once
+        # A local model needs no mistralai. The part for chats is imported on use, which threads must not do at once.
+        self._mistral: Any = None if self._local else self._open(policy.timeout)
+        self._chat: Any = self._mistral and self._mistral.chat
+
+    def _open(self, timeout: float) -> Any:
+        return library().open(api_key=self._endpoint.api_key, server_url=self._endpoint.url, timeout=timeout)
+
+    @property
+    def backend(self) -> Literal["server", "local"]:
+        """Where answers come from."""
+        return "local" if self._local else "server"
 
     @property
     def name(self) -> str:
@@ -77,7 +92,7 @@ class ClientBase:
 
     @property
     def base_url(self) -> str:
-        """The server, without `/v1`."""
+        """The server, without `/v1`; the folder of a local model, as a `file:` URL."""
         return self._endpoint.url
 
     @property
@@ -89,7 +104,7 @@ class ClientBase:
             {
                 "kind": "pixtral",
                 "model": made.model,
-                "url": self.base_url,
+                "url": self._local.fingerprint if self._local else self.base_url,
                 "prompt": made.caption_prompt,
                 "temperature": made.temperature,
                 "max_tokens": made.max_tokens,
@@ -106,3 +121,17 @@ class ClientBase:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r}, base_url={self.base_url!r})"
+
+
+def _find_local(
+    model: str, backend: str | None, *, base_url: str | None, device: str | None, dtype: str | None
+) -> LocalModel | None:
+    """The local model that is meant, or `None` if a server answers."""
+    if backend not in (None, "server", "local"):
+        raise UsageError(f"backend is 'server', 'local', or None to see by the model; not {backend!r}.")
+    local = backend == "local" or (backend is None and base_url is None and is_local_model(model))
+    if local and base_url is not None:
+        raise UsageError("A local model has no base_url; leave one of the two out.")
+    if not local and (device, dtype) != (None, None):
+        raise UsageError("device and dtype are for local models; a server chooses its own.")
+    return LocalModel(model, device=device, dtype=dtype) if local else None

@@ -38,6 +38,7 @@ class Library:
         client: The class `Mistral`.
         answered: The base class of errors that come with an answer of the server.
         no_answer: Classes of errors without an answer: connections and time limits.
+        no_body: The class of errors that its downloads fall into at an error answer without a body.
         has_fine_tuning: Whether its clients still have `fine_tuning`.
     """
 
@@ -45,6 +46,7 @@ class Library:
     client: Any = field(repr=False)
     answered: type[Exception] = field(repr=False)
     no_answer: tuple[type[Exception], ...] = field(repr=False)
+    no_body: type[Exception] = field(repr=False)
     has_fine_tuning: bool
 
     def open(self, *, api_key: str | None, server_url: str, timeout: float) -> Any:
@@ -86,6 +88,7 @@ def library() -> Library:
         client=found,
         answered=kinds.MistralError,
         no_answer=(import_module(http).TransportError, kinds.NoResponseError),
+        no_body=import_module(http).ResponseNotRead,
         has_fine_tuning="fine_tuning" in found.__annotations__,
     )
 

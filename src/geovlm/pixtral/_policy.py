@@ -139,6 +139,8 @@ class Caller:
             yield
         except known.answered as error:
             raise self._refusal(error_answer(error)) from None
+        except known.no_body:
+            raise Again("an error answer without a body") from None
         except known.no_answer as error:
             raise Again(f"a broken connection or a time limit ({type(error).__name__})") from None
 

@@ -42,6 +42,8 @@ class AsyncPixtralClient(ClientBase):
 
     async def complete(self, request: ChatRequest) -> Answer:
         """As `PixtralClient.complete`."""
+        if self._local:
+            return await asyncio.to_thread(self._local.complete, request)
         response = await self._caller.call_async(lambda: self._chat.complete_async(**request.body()))
         return read_answer(response.model_dump())
 
@@ -99,7 +101,10 @@ class AsyncPixtralClient(ClientBase):
 
     async def close(self) -> None:
         """Let go of the connections; the client cannot be used afterwards."""
-        await self._mistral.__aexit__(None, None, None)
+        if self._local:
+            self._local.release()
+        else:
+            await self._mistral.__aexit__(None, None, None)
 
     async def __aenter__(self) -> Self:
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from geovlm.errors import UsageError
 from geovlm.pixtral._base import ClientBase
@@ -12,14 +12,18 @@ from geovlm.pixtral.images import as_list
 from geovlm.pixtral.requests import as_labels
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
     from types import TracebackType
 
     from PIL import Image
 
+    from geovlm.pixtral.batch import BatchOptions, BatchPlan, BatchRun
     from geovlm.pixtral.images import ImageInput
     from geovlm.pixtral.parsing import LabelSet
+    from geovlm.pixtral.tuning import FineTuningConfig, HostedTuning, LocalTuning
     from geovlm.pixtral.values import Answer, ChatRequest, Classification
+    from geovlm.protocols import ImageSource
     from geovlm.records import Record
 
 __all__ = ["PixtralClient"]
@@ -33,10 +37,15 @@ class PixtralClient(ClientBase):
 
     Args:
         model: The id at the server, such as `"ministral-14b-2512"`. Mistral's own service retired Pixtral in 2025 and
-            2026; its weights can be served by vLLM.
+            2026; its weights can be served by vLLM. With `backend="local"`, a folder.
+        backend: `"server"`, or `"local"` for a model in a folder in the form of transformers, such as one that
+            `fine_tune` made: Pixtral 12B, Ministral 3, Mistral Small 3.x. `None` is local if the model is such a
+            folder.
         api_key: For Mistral's own hosts `None` takes `MISTRAL_API_KEY`. Another server gets a key only if it is given
             here.
         base_url: The server, with or without `/v1`; `None` is Mistral's own.
+        device: Where a local model runs; `None` takes the first GPU, or the CPU if there is none.
+        dtype: `"float32"`, `"bfloat16"` or `"float16"` for a local model; `None` takes the fastest that loses little.
         timeout: Seconds that one attempt may take.
         max_retries: How often a request is sent again after a time limit, a broken connection, 429 or 5xx. Paid answers
             that are lost on the way are paid again.
@@ -80,6 +89,8 @@ class PixtralClient(ClientBase):
             RequestRefused: The server will not do it.
             ServiceError: The server does not speak Mistral's API.
         """
+        if self._local:
+            return self._local.complete(request)
         response = self._caller.call(lambda: self._chat.complete(**request.body()))
         return read_answer(response.model_dump())
 
@@ -174,9 +185,219 @@ class PixtralClient(ClientBase):
             return [[text] if (text := answer.text.strip()) else [] for answer in answers]
         return answers if isinstance(records, list | tuple) else answers[0]
 
+    @overload
+    def batch_classify(
+        self,
+        source: ImageSource | Iterable[Record],
+        *,
+        labels: LabelSet | Iterable[str],
+        out: str | os.PathLike[str],
+        context: str = "",
+        max_cost: float | None = None,
+        dry_run: Literal[False] = False,
+        options: BatchOptions | None = None,
+        progress: bool | None = None,
+    ) -> BatchRun: ...
+
+    @overload
+    def batch_classify(
+        self,
+        source: ImageSource | Iterable[Record],
+        *,
+        labels: LabelSet | Iterable[str],
+        out: str | os.PathLike[str],
+        context: str = "",
+        max_cost: float | None = None,
+        dry_run: Literal[True],
+        options: BatchOptions | None = None,
+        progress: bool | None = None,
+    ) -> BatchPlan: ...
+
+    def batch_classify(
+        self,
+        source: ImageSource | Iterable[Record],
+        *,
+        labels: LabelSet | Iterable[str],
+        out: str | os.PathLike[str],
+        context: str = "",
+        max_cost: float | None = None,
+        dry_run: bool = False,
+        options: BatchOptions | None = None,
+        progress: bool | None = None,
+    ) -> BatchRun | BatchPlan:
+        """Choose a label for every image of a source, by batch jobs at half the price.
+
+        The requests are written to `out` first, then sent in as many jobs as their number and size need. A server
+        without batch jobs, or a local model, is asked one by one, when somebody waits; the result is the same. A call
+        that was stopped goes on when it is repeated, and pays nothing twice.
+
+        Args:
+            source: Records with images. Images that cannot be read, and ids that come twice, are failed inputs.
+            labels: To choose from.
+            out: The directory.
+            context: What else is known of the images, in words.
+            max_cost: US dollars. Nothing is sent if it may cost more, with every answer as long as it may be.
+            dry_run: Prepare everything, tell what it would cost, and send nothing; the real call takes up the
+                prepared requests. A server that is not Mistral's own is asked whether it has batch jobs.
+            options: Limits and rules that rarely need a change.
+            progress: Show a bar; `None` decides by where the output goes.
+
+        Returns:
+            The handle, whose `wait()` gives one state and label for every input; in a dry run the plan.
+
+        Raises:
+            ConfigMismatch: `out` holds something else, or a batch that asks something else.
+            RunLocked: Another process works in the same directory.
+            ServiceError: The service refused, or gave no answer; repeat the call to go on.
+            StorageError: The disk refused; repeat the call to go on.
+            UsageError: An argument cannot be right, or it may cost more than `max_cost`.
+
+        Examples:
+            >>> import tempfile
+            >>> from PIL import Image
+            >>> from geovlm import Record
+            >>> from geovlm.testing.mistral_api import MistralEmulator
+            >>> scenes = [Record(id=name, image=Image.new("RGB", (64, 64)), label="Beach") for name in ("a", "b")]
+            >>> with MistralEmulator(brain=lambda request: "Beach") as api:
+            ...     client = PixtralClient("pixtral-12b-2409", base_url=api.url, api_key=api.api_key)
+            ...     run = client.batch_classify(scenes, labels=["Beach", "Forest"], out=tempfile.mkdtemp())
+            ...     result = run.wait(poll=0)
+            >>> result.predictions, result.coverage, len(api.log.charges)
+            (['Beach', 'Beach'], 1.0, 2)
+        """
+        from geovlm.pixtral.batch.planning import Task
+        from geovlm.pixtral.batch.starting import start
+
+        task = Task(kind="classify", labels=as_labels(labels), context=context)
+        return start(
+            self, source, task, out=out, max_cost=max_cost, dry_run=dry_run, options=options, progress=progress
+        )
+
+    @overload
+    def batch_caption(
+        self,
+        source: ImageSource | Iterable[Record],
+        *,
+        out: str | os.PathLike[str],
+        max_cost: float | None = None,
+        dry_run: Literal[False] = False,
+        options: BatchOptions | None = None,
+        progress: bool | None = None,
+    ) -> BatchRun: ...
+
+    @overload
+    def batch_caption(
+        self,
+        source: ImageSource | Iterable[Record],
+        *,
+        out: str | os.PathLike[str],
+        max_cost: float | None = None,
+        dry_run: Literal[True],
+        options: BatchOptions | None = None,
+        progress: bool | None = None,
+    ) -> BatchPlan: ...
+
+    def batch_caption(
+        self,
+        source: ImageSource | Iterable[Record],
+        *,
+        out: str | os.PathLike[str],
+        max_cost: float | None = None,
+        dry_run: bool = False,
+        options: BatchOptions | None = None,
+        progress: bool | None = None,
+    ) -> BatchRun | BatchPlan:
+        """Describe every image of a source; as `batch_classify`, with the caption in the result's `text`."""
+        from geovlm.pixtral.batch.planning import Task
+        from geovlm.pixtral.batch.starting import start
+
+        task = Task(kind="caption")
+        return start(
+            self, source, task, out=out, max_cost=max_cost, dry_run=dry_run, options=options, progress=progress
+        )
+
+    @overload
+    def fine_tune(
+        self,
+        train: ImageSource | Iterable[Record] | str | os.PathLike[str],
+        *,
+        out: str | os.PathLike[str],
+        labels: LabelSet | Iterable[str] | None = None,
+        val: ImageSource | Iterable[Record] | str | os.PathLike[str] | None = None,
+        config: FineTuningConfig | None = None,
+        backend: Literal["local"] = "local",
+        base: str | os.PathLike[str] | None = None,
+        progress: bool | None = None,
+    ) -> LocalTuning: ...
+
+    @overload
+    def fine_tune(
+        self,
+        train: ImageSource | Iterable[Record] | str | os.PathLike[str],
+        *,
+        out: str | os.PathLike[str],
+        labels: LabelSet | Iterable[str] | None = None,
+        val: ImageSource | Iterable[Record] | str | os.PathLike[str] | None = None,
+        config: FineTuningConfig | None = None,
+        backend: Literal["hosted"],
+        base: None = None,
+        progress: bool | None = None,
+    ) -> HostedTuning: ...
+
+    def fine_tune(
+        self,
+        train: ImageSource | Iterable[Record] | str | os.PathLike[str],
+        *,
+        out: str | os.PathLike[str],
+        labels: LabelSet | Iterable[str] | None = None,
+        val: ImageSource | Iterable[Record] | str | os.PathLike[str] | None = None,
+        config: FineTuningConfig | None = None,
+        backend: Literal["local", "hosted"] = "local",
+        base: str | os.PathLike[str] | None = None,
+        progress: bool | None = None,
+    ) -> LocalTuning | HostedTuning:
+        """Teach the model the labels or captions of images; `wait()` of what is returned does the work.
+
+        The records are written as conversations first, in the words that `classify` or `caption` asks with. Then
+        either adapters (LoRA) are trained on a model in a local folder, or a job is made at the service. Mistral's own
+        withdrew fine-tuning in July 2026, and so did mistralai from 2.5.2 on.
+
+        Args:
+            train: Records with labels, or with captions; or conversations: a JSONL file, or a folder of them.
+            out: The folder of the run. The same call goes on with what is there.
+            labels: To choose from; `None` teaches captions.
+            val: What is held out: its loss is told beside that of training.
+            config: The settings; `None` for `FineTuningConfig()`.
+            backend: `"local"` or `"hosted"`.
+            base: The folder of the model that a local training starts from; `None` is the client's own local model.
+            progress: Show bars; `None` decides by where the output goes.
+
+        Returns:
+            What is to be waited for: `tuning.wait().model` is the `model` of a new client.
+
+        Raises:
+            UsageError: There is nothing to learn from, or no model to start from.
+            ConfigMismatch: The folder holds another run.
+            RequestRefused: The service, or the installed mistralai, no longer fine-tunes; the files stay.
+            ServiceError: As for `complete`; a hosted job only.
+        """
+        from geovlm.pixtral.tuning.start import start_hosted, start_local
+
+        given: dict[str, Any] = {"labels": labels, "out": out, "config": config, "progress": progress}
+        if backend == "local":
+            return start_local(train, val, **given, requests=self.requests, own=self._local, base=base)
+        if backend != "hosted":
+            raise UsageError(f"backend is 'local' or 'hosted', not {backend!r}.")
+        if self._local or base is not None:
+            raise UsageError("A hosted fine-tuning starts from a model at a service, not from a folder.")
+        return start_hosted(train, val, **given, requests=self.requests, caller=self._caller, mistral=self._mistral)
+
     def close(self) -> None:
-        """Let go of the connections; the client cannot be used afterwards."""
-        self._mistral.__exit__(None, None, None)
+        """Let go of the connections, or of a local model's weights; the client is not to be used afterwards."""
+        if self._local:
+            self._local.release()
+        else:
+            self._mistral.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
         return self

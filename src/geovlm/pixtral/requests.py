@@ -8,7 +8,7 @@ from attrs import field, frozen
 
 from geovlm.errors import UsageError
 from geovlm.pixtral._checks import number, text, whole
-from geovlm.pixtral.images import ImageEncoding, as_list
+from geovlm.pixtral.images import EncodedImage, ImageEncoding, as_list
 from geovlm.pixtral.messages import CAPTION_PROMPT, classification_prompt, label_format, system, user
 from geovlm.pixtral.parsing import LabelSet
 from geovlm.pixtral.values import ChatRequest
@@ -81,11 +81,13 @@ class RequestBuilder:
         asked = user(prompt, [self.encoding.encode(source) for source in sources])
         return self._request([*([system(instructions)] if instructions else []), asked])
 
-    def classify(self, image: ImageInput, labels: LabelSet | Iterable[str], *, context: str = "") -> ChatRequest:
+    def classify(
+        self, image: ImageInput | EncodedImage, labels: LabelSet | Iterable[str], *, context: str = ""
+    ) -> ChatRequest:
         """Ask for the label of an image.
 
         Args:
-            image: One.
+            image: One, or one that is encoded already.
             labels: To choose from.
             context: What else is known of the image, in words.
 
@@ -94,16 +96,19 @@ class RequestBuilder:
             ImageError: The image cannot be read.
         """
         known = as_labels(labels)
-        messages = [system(classification_prompt(known, context=context)), user("", [self.encoding.encode(image)])]
+        messages = [system(classification_prompt(known, context=context)), user("", [self._encoded(image)])]
         return self._request(messages, label_format(known) if self.structured else None)
 
-    def caption(self, image: ImageInput) -> ChatRequest:
+    def caption(self, image: ImageInput | EncodedImage) -> ChatRequest:
         """Ask for a caption.
 
         Raises:
             ImageError: The image cannot be read.
         """
-        return self._request([user(self.caption_prompt, [self.encoding.encode(image)])])
+        return self._request([user(self.caption_prompt, [self._encoded(image)])])
+
+    def _encoded(self, image: ImageInput | EncodedImage) -> EncodedImage:
+        return image if isinstance(image, EncodedImage) else self.encoding.encode(image)
 
     def _request(self, messages: list[Message], response_format: Message | None = None) -> ChatRequest:
         return ChatRequest(

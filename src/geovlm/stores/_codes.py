@@ -3,21 +3,21 @@
 Vectors of one encoder lie in a narrow cone, and vary in some directions much more than in others. So the mean is taken
 away, the rest is whitened (every direction varies as much) and turned at random (no number carries more than the
 others), which leaves numbers that are about normal. Each is coded by the nearest of four levels, −3, −1, 1 and 3, in
-two bits; the query, in which the whitening is undone, gets eight levels. Comparing first bits alone is a Hamming
-distance, one `xor` and one count of bits for 64 numbers; five pairs of bits make a finer distance at five times the
-cost, for data where signs are not enough. (Hamming distances of signs: Charikar 2002, "Similarity estimation techniques
-from rounding algorithms".)
+two bits; the query, in which the whitening is undone, gets eight levels in three bits. Distances come from three steps,
+each for the rows that the one before it has left: the rows' signs against the query's signs, where the query is large;
+the rows' signs against all bits of the query; the rows' second bits as well. Each is a sum over words of 64 numbers of
+one `xor` and one count of bits. (Signs against finer queries: Gao and Long 2024, "RaBitQ".)
 
-How many rows must be compared exactly depends on the data and on the query, so it is measured for each query: cosines
-of a sample of rows say how far distances stray from what a cosine should give, and rows farther than `STRAY` times that
-from the `k`-th best are left out.
+How many rows a step must leave depends on the data and on the query, so it is measured for each query: cosines of a
+sample of rows say how far distances stray from what a cosine should give, and rows farther than `STRAY` times that from
+the `k`-th best are left out. The `k`-th best is that of the rows that look nearest after the first step.
 """
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -32,21 +32,26 @@ if TYPE_CHECKING:
     from geovlm.protocols import Vectors
 
     Distances = NDArray[np.uint16]
+    Words = NDArray[np.uint64]
 
-# Two columns of a block, and what comes of them, stay in a core's cache.
-ROWS_A_BLOCK = 32_768
+# Columns of a block, and what comes of them, stay in a core's cache.
+ROWS_A_BLOCK = 16_384
 ROWS_A_CHUNK = 4096
+ROWS_A_GATHER = 512
 SAMPLE = 1024
-FIRST_ROWS = 1024
 FAR = np.iinfo(np.uint16).max
+
+# The `k`-th best is looked for among so many rows, of which so many, or eight times `k`, are compared exactly.
+FIRST_ROWS, FIRST_COMPARED = 4096, 256
 
 # Below this length a product with all rows is about as fast; above it a distance does not fit into 16 bits.
 DIMS = range(128, FAR // 10)
 
 # Bits a number, and the distance of levels that suits them and normal numbers of unit spread (Max 1960, "Quantizing for
-# minimum distortion").
+# minimum distortion"); where the query is smaller than `SMALL`, its sign says little.
 ROW_BITS, ROW_STEP = 2, 0.996
 QUERY_BITS, QUERY_STEP = 3, 0.586
+SMALL = 0.612
 
 # Directions that hardly vary are not stretched beyond this part of the mean variance.
 LEAST_VARIANCE = 1e-3
@@ -54,8 +59,8 @@ LEAST_VARIANCE = 1e-3
 # Of the rows as near as the k-th best, so many standard deviations keep all but one in a thousand.
 STRAY = 3.2
 
-# Compare exactly at most this share of the rows after the first distance, and after the second.
-SHARES = (0.02, 0.1)
+# Compare exactly at most this share of the rows.
+SHARE = 0.1
 
 
 class Codes:
@@ -65,16 +70,18 @@ class Codes:
         mean: `(dim,)`, taken from every row.
         whiten: `(dim, dim)`, applied to rows.
         unwhiten: `(dim, dim)`, applied to queries, so that products stay what they were.
-        blocks: Codes that exist: (block, bit, 64 numbers, row).
+        columns: First bits that exist, to be read in full: (block, 64 numbers, row).
+        signs: The same, to be read of some rows: (row, 64 numbers).
+        seconds: Second bits.
         rows: How many rows they are the codes of.
+        made_for: How many rows mean and variances were taken from.
     """
 
-    def __init__(
-        self, *, mean: Vectors, whiten: Vectors, unwhiten: Vectors, blocks: NDArray[np.uint64], rows: int
-    ) -> None:
+    def __init__(self, *, rows: int, made_for: int, **arrays: NDArray[Any]) -> None:
         self.changes = Changes(read=rows)
-        self._made_for = rows
-        self._mean, self._whiten, self._unwhiten, self._blocks = mean, whiten, unwhiten, blocks
+        self._made_for = made_for
+        self._mean, self._whiten, self._unwhiten = arrays["mean"], arrays["whiten"], arrays["unwhiten"]
+        self._columns, self._signs, self._seconds = arrays["columns"], arrays["signs"], arrays["seconds"]
 
     @classmethod
     def suited_to(cls, vectors: Vectors) -> Self:
@@ -86,22 +93,24 @@ class Codes:
         lengths = np.sqrt(np.maximum(variances, max(LEAST_VARIANCE * float(variances.mean()), 1e-12)))
         turn = np.linalg.qr(np.random.default_rng(0).standard_normal((dim, dim)))[0]
         whiten, unwhiten = (np.asarray(directions * by @ turn, dtype=np.float32) for by in (1 / lengths, lengths))
-        codes = cls(mean=mean, whiten=whiten, unwhiten=unwhiten, blocks=_no_blocks(dim), rows=0)
-        codes._made_for = rows
-        return codes
+        none = {name: np.empty((0, *_shapes(dim)[name]), dtype=np.uint64) for name in ("columns", "signs", "seconds")}
+        return cls(mean=mean, whiten=whiten, unwhiten=unwhiten, **none, rows=0, made_for=rows)
 
     def follow(self, vectors: Vectors) -> bool:
         """Bring the codes up to date; `False` if the store has grown so much that they should be made anew."""
         if len(vectors) > 2 * self._made_for:
             return False
         stale, first = self.changes.take(len(vectors))
-        self._blocks = grown(self._blocks, -(-len(vectors) // ROWS_A_BLOCK))  # type: ignore[assignment]
+        self._columns = grown(self._columns, -(-len(vectors) // ROWS_A_BLOCK))  # type: ignore[assignment]
+        self._signs, self._seconds = (grown(bits, len(vectors)) for bits in (self._signs, self._seconds))
         for rows in (stale, np.arange(first, len(vectors))):
             for start in range(0, len(rows), ROWS_A_CHUNK):
                 some = rows[start : start + ROWS_A_CHUNK]
                 block, place = np.divmod(some, ROWS_A_BLOCK)
                 white = (vectors[some] - self._mean) @ self._whiten
-                self._blocks[block, :, :, place] = _bits(white, ROW_BITS, ROW_STEP)
+                bits = _bits(white, ROW_BITS, ROW_STEP)
+                self._columns[block, :, place] = bits[:, 0]
+                self._signs[some], self._seconds[some] = bits[:, 0], bits[:, 1]
         return True
 
     def nearest(
@@ -118,40 +127,87 @@ class Codes:
         coded = self._coded_query(query)
         if coded is None:
             return None
+        rough = self._rough(coded, len(vectors))
         sample = _spread_out(len(vectors), SAMPLE)
-        cosines = vectors[sample] @ query
-        distances = np.full(len(vectors), FAR, dtype=np.uint16)
-        for measure, share in zip((_by_signs, _by_all), SHARES, strict=True):
-            self._measure(measure, coded, distances)
-            line = _line(cosines, distances[sample])
-            seen = distances if mask is None else np.where(mask, distances, FAR)
-            found = line and _near(vectors, query, k, seen, line, most=int(share * len(vectors)))
-            if found is not None:
-                return found
-        return None
+        lines = self._lines(coded, sample, rough[sample], vectors[sample] @ query)
+        if mask is not None:
+            rough = np.where(mask, rough, FAR)
+        best = self._best(coded, rough, max(FIRST_COMPARED, 8 * k))
+        if lines is None or len(best) < k:
+            return None
+        scores = product(vectors, best, query)
+        floor = float(kth(scores, k)) - float(MARGIN)
+        rough[best] = FAR
+        more = self._within(coded, rough, [line.at(floor) for line in lines])
+        if len(more) > SHARE * len(vectors):
+            return None
+        rows, scores = np.concatenate([best, more]), np.concatenate([scores, product(vectors, more, query)])
+        return np.sort(rows[scores >= kth(scores, k) - MARGIN])
 
-    def _coded_query(self, query: Vectors) -> NDArray[np.uint64] | None:
-        """`(bit, words)`; `None` if the rows do not vary along the query."""
+    def _coded_query(self, query: Vectors) -> Words | None:
+        """`(bit, words)`, the last one telling which numbers are not small; `None` if no rows vary along the query."""
         turned = query @ self._unwhiten
         spread = np.sqrt(np.mean(turned**2))
-        return _bits(turned[None], QUERY_BITS, QUERY_STEP * spread)[0] if spread > 1e-9 else None
+        if spread <= 1e-9:
+            return None
+        large = _packed(np.abs(turned) > SMALL * spread)
+        return np.vstack([_bits(turned[None], QUERY_BITS, QUERY_STEP * spread)[0], large])
 
-    def _measure(self, measure: Callable[[Any, Any, Distances, _Room], None], coded: Any, distances: Distances) -> None:
-        """Fill in the distances of all rows, the blocks shared out over threads; NumPy works outside of the lock."""
-        starts = range(0, len(distances), ROWS_A_BLOCK)
+    def _rough(self, coded: Words, rows: int) -> Distances:
+        """The distances of all rows by their signs and the query's, where the query is not small."""
+        distances = np.empty(rows, dtype=np.uint16)
+        sign, large = coded[0, :, None], coded[-1, :, None]
 
-        def some(first: int) -> None:
-            room = _Room()
-            for number in range(first, len(starts), workers):
-                start = starts[number]
-                measure(self._blocks[number], coded, distances[start : start + ROWS_A_BLOCK], room)
+        def some(blocks: range) -> None:
+            room = np.empty(self._columns.shape[1:], dtype=np.uint64)
+            counts = np.empty(room.shape, dtype=np.uint8)
+            for block in blocks:
+                out = distances[block * ROWS_A_BLOCK : (block + 1) * ROWS_A_BLOCK]
+                words, count = room[:, : len(out)], counts[:, : len(out)]
+                np.bitwise_xor(self._columns[block, :, : len(out)], sign, out=words)
+                np.bitwise_count(np.bitwise_and(words, large, out=words), out=count)
+                np.add.reduce(count, axis=0, dtype=np.uint16, out=out)
 
-        workers = min(threads(), max(1, len(starts)))
-        _share_out(some, workers)
+        _share_out(some, -(-rows // ROWS_A_BLOCK))
+        return distances
+
+    def _by_signs(self, coded: Words, rows: NDArray[np.int64]) -> Distances:
+        """The distances of some rows by their signs and all bits of the query."""
+        return _weighted(self._signs, rows, coded[:QUERY_BITS])
+
+    def _by_seconds(self, coded: Words, rows: NDArray[np.int64]) -> Distances:
+        """What second bits add to that.
+
+        A row's number is `2s + b` and the query's `4s' + 2b' + c'` in bits of ±1, so that their product is
+        `2(4ss' + 2sb' + sc' + 2bs' + bb') + bc'`, of which the last is left out.
+        """
+        return _weighted(self._seconds, rows, coded[: QUERY_BITS - 1])
+
+    def _lines(self, coded: Words, sample: NDArray[np.int64], rough: Distances, cosines: Vectors) -> list[_Line] | None:
+        """What distances cosines give, in each of the three steps; `None` if they say nothing."""
+        by_signs = self._by_signs(coded, sample)
+        lines = [_line(cosines, each) for each in (rough, by_signs, by_signs + self._by_seconds(coded, sample))]
+        return None if None in lines else lines  # type: ignore[return-value]
+
+    def _best(self, coded: Words, rough: Distances, count: int) -> NDArray[np.int64]:
+        """About so many rows that look nearest, or all of them."""
+        rows = _nearest_by_distance(rough, max(FIRST_ROWS, 2 * count))
+        if len(rows) <= count:
+            return rows
+        distances = self._by_signs(coded, rows) + self._by_seconds(coded, rows)
+        return np.sort(rows[np.argpartition(distances, count)[:count]])
+
+    def _within(self, coded: Words, rough: Distances, most: list[int]) -> NDArray[np.int64]:
+        """The rows of which no distance is over that of its step."""
+        rows = np.flatnonzero(rough <= most[0])
+        distances = self._by_signs(coded, rows)
+        left = distances <= most[1]
+        rows, distances = rows[left], distances[left]
+        return rows[distances + self._by_seconds(coded, rows) <= most[2]]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything there is to save."""
-        return {"mean": self._mean, "whiten": self._whiten, "unwhiten": self._unwhiten, "blocks": self._blocks}
+        return {name: getattr(self, f"_{name}") for name in _shapes(len(self._mean))}
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]], *, rows: int, dim: int) -> Self:
@@ -161,95 +217,79 @@ class Codes:
             KeyError: Something is missing.
             ValueError: The arrays do not fit together.
         """
-        mean, whiten, unwhiten = arrays["mean"], arrays["whiten"], arrays["unwhiten"]
-        blocks = arrays["blocks"]
-        fits = mean.shape == (dim,) and whiten.shape == unwhiten.shape == (dim, dim)
-        if not fits or blocks.shape[1:] != _no_blocks(dim).shape[1:] or len(blocks) * ROWS_A_BLOCK < rows:
-            raise ValueError(f"codes of the shape {blocks.shape} for {rows} rows")
-        return cls(mean=mean, whiten=whiten, unwhiten=unwhiten, blocks=blocks, rows=rows)
+        shapes = _shapes(dim)
+        found = {name: arrays[name] for name in shapes}
+        rows_coded = len(found["columns"]) * ROWS_A_BLOCK, len(found["signs"]), len(found["seconds"])
+        if any(found[name].shape[-len(shape) :] != shape for name, shape in shapes.items()) or min(rows_coded) < rows:
+            raise ValueError(f"codes of the shape {found['columns'].shape} for {rows} rows")
+        return cls(**found, rows=rows, made_for=rows)
 
 
-def _no_blocks(dim: int) -> NDArray[np.uint64]:
-    return np.empty((0, ROW_BITS, -(-dim // 64), ROWS_A_BLOCK), dtype=np.uint64)
+def _shapes(dim: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of the arrays of codes, behind the axis along which they grow, if they do."""
+    words = -(-dim // 64)
+    bits = {"columns": (words, ROWS_A_BLOCK), "signs": (words,), "seconds": (words,)}
+    return {"mean": (dim,), "whiten": (dim, dim), "unwhiten": (dim, dim)} | bits
 
 
-def _bits(values: NDArray[Any], bits: int, step: float) -> NDArray[np.uint64]:
+def _bits(values: Vectors, bits: int, step: float) -> Words:
     """Values as the numbers of their levels, `(n, bit, words)`, the first bit being the sign."""
     most = 2 ** (bits - 1)
     levels = (np.clip(np.floor(values / np.float32(step)), -most, most - 1) + most).astype(np.uint8)
-    dim = values.shape[1]
-    padded = np.zeros((len(values), bits, -(-dim // 64) * 64), dtype=np.uint8)
-    for bit in range(bits):
-        padded[:, bit, :dim] = levels >> (bits - 1 - bit) & 1
-    return np.packbits(padded, axis=2).view("<u8").astype(np.uint64, copy=False)
+    return np.stack([_packed(levels >> (bits - 1 - bit) & 1) for bit in range(bits)], axis=1)
 
 
-class _Room:
-    """Arrays that one thread writes to over and over."""
-
-    def __init__(self) -> None:
-        self.words = np.empty(ROWS_A_BLOCK, dtype=np.uint64)
-        self.counts = np.empty((2, ROWS_A_BLOCK), dtype=np.uint8)
-        self.sums = np.empty(ROWS_A_BLOCK, dtype=np.uint16)
-
-
-def _by_signs(block: NDArray[np.uint64], query: NDArray[np.uint64], out: Distances, room: _Room) -> None:
-    out[:] = 0
-    words, counts = room.words[: len(out)], room.counts[0, : len(out)]
-    for signs, sign in zip(block[0, :, : len(out)], query[0], strict=True):
-        np.bitwise_count(np.bitwise_xor(signs, sign, out=words), out=counts)
-        np.add(out, counts, out=out)
+def _packed(flags: NDArray[Any]) -> Words:
+    """Flags in words of 64 along the last axis, the last word filled up with zeros."""
+    dim = flags.shape[-1]
+    padded = np.zeros((*flags.shape[:-1], -(-dim // 64) * 64), dtype=np.uint8)
+    padded[..., :dim] = flags
+    return np.packbits(padded, axis=-1).view("<u8").astype(np.uint64, copy=False)
 
 
-def _by_all(block: NDArray[np.uint64], query: NDArray[np.uint64], out: Distances, room: _Room) -> None:
-    """From the distances by signs.
+def _weighted(table: Words, rows: NDArray[np.int64], bits: Words) -> Distances:
+    """How many bits of some rows differ from each of a query's bits, each counting half as much as the one before."""
+    distances = np.zeros(len(rows), dtype=np.uint16)
 
-    A row's number is `2s + b` and the query's `4s' + 2b' + c'` in bits of ±1, so that their product is
-    `8ss' + 4(sb' + bs') + 2(sc' + bb') + bc'`, of which the last is left out.
-    """
-    rows, (sign, second, third) = len(out), query
-    words, (counts, more), sums = room.words[:rows], room.counts[:, :rows], room.sums[:rows]
-    sums[:] = 0
-    np.left_shift(out, 1, out=out)
-    for word in range(block.shape[1]):
-        signs, seconds = block[:, word, :rows]
-        for one, other, total in ((second[word], sign[word], out), (third[word], second[word], sums)):
-            np.bitwise_count(np.bitwise_xor(signs, one, out=words), out=counts)
-            np.bitwise_count(np.bitwise_xor(seconds, other, out=words), out=more)
-            np.add(counts, more, out=counts)
-            np.add(total, counts, out=total)
-    np.left_shift(out, 1, out=out)
-    np.add(out, sums, out=out)
+    def some(chunks: range) -> None:
+        gathered = np.empty((min(len(rows), ROWS_A_CHUNK), table.shape[1]), dtype=np.uint64)
+        turned, room = np.empty((2, *gathered.shape[::-1]), dtype=np.uint64)
+        counts = np.empty(room.shape, dtype=np.uint8)
+        for chunk in chunks:
+            here = slice(chunk * ROWS_A_CHUNK, (chunk + 1) * ROWS_A_CHUNK)
+            total = distances[here]
+            words, differing, count = turned[:, : len(total)], room[:, : len(total)], counts[:, : len(total)]
+            words[:] = _taken(table, rows[here], gathered).T
+            for bit in bits:
+                np.bitwise_count(np.bitwise_xor(words, bit[:, None], out=differing), out=count)
+                np.left_shift(total, 1, out=total)
+                np.add(total, np.add.reduce(count, axis=0, dtype=np.uint16), out=total)
+
+    _share_out(some, -(-len(rows) // ROWS_A_CHUNK))
+    return distances
 
 
-def _line(cosines: Vectors, distances: Distances) -> tuple[float, float, float] | None:
-    """What distance a cosine gives, as start, slope and standard deviation; `None` if it says nothing."""
+class _Line(NamedTuple):
+    """What distance a cosine gives."""
+
+    start: float
+    slope: float
+    stray: float
+
+    def at(self, cosine: float) -> int:
+        """The distance that hardly any row of so high a cosine exceeds."""
+        return int(min(max(self.start + self.slope * cosine + STRAY * self.stray, 0), FAR - 1))
+
+
+def _line(cosines: Vectors, distances: Distances) -> _Line | None:
+    """A line by least squares, with the standard deviation from it; `None` if the sample says nothing."""
     spread = float(cosines.var())
     if spread < 1e-12:
         return None
     far = distances.astype(np.float64)
     slope = float(np.mean((cosines - cosines.mean()) * (far - far.mean()))) / spread
     start = float(far.mean()) - slope * float(cosines.mean())
-    return (start, slope, float(np.std(far - start - slope * cosines))) if slope < 0 else None
-
-
-def _near(
-    vectors: Vectors, query: Vectors, k: int, distances: Distances, line: tuple[float, float, float], *, most: int
-) -> NDArray[np.int64] | None:
-    """The rows that may be among the `k` nearest; `None` if more than `most` must be compared exactly."""
-    first = _nearest_by_distance(distances, max(FIRST_ROWS, 8 * k))
-    if not k <= len(first) <= most:
-        return None
-    scores = product(vectors, first, query)
-    start, slope, stray = line
-    floor = float(kth(scores, k)) - float(MARGIN)
-    cut = start + slope * floor + STRAY * stray
-    within = np.flatnonzero(distances <= min(max(cut, 0), FAR - 1))
-    if len(within) > most:
-        return None
-    more = np.setdiff1d(within, first, assume_unique=True)
-    rows, scores = np.concatenate([first, more]), np.concatenate([scores, product(vectors, more, query)])
-    return np.sort(rows[scores >= kth(scores, k) - MARGIN])
+    return _Line(start, slope, float(np.std(far - start - slope * cosines))) if slope < 0 else None
 
 
 def _nearest_by_distance(distances: Distances, count: int) -> NDArray[np.int64]:
@@ -262,26 +302,31 @@ def _nearest_by_distance(distances: Distances, count: int) -> NDArray[np.int64]:
 def product(vectors: Vectors, rows: NDArray[np.int64], query: Vectors) -> Vectors:
     """The float32 cosines of some rows, gathered in chunks by several threads."""
     scores = np.empty(len(rows), dtype=np.float32)
-    starts = range(0, len(rows), ROWS_A_CHUNK)
 
-    def some(first: int) -> None:
-        for number in range(first, len(starts), workers):
-            here = slice(starts[number], starts[number] + ROWS_A_CHUNK)
+    def some(chunks: range) -> None:
+        room = np.empty((min(len(rows), ROWS_A_GATHER), vectors.shape[1]), dtype=np.float32)
+        for chunk in chunks:
+            here = slice(chunk * ROWS_A_GATHER, (chunk + 1) * ROWS_A_GATHER)
             # Not a product by BLAS, which would start threads of its own in each of ours.
-            np.einsum("nd,d->n", np.take(vectors, rows[here], axis=0), query, out=scores[here])
+            np.einsum("nd,d->n", _taken(vectors, rows[here], room), query, out=scores[here])
 
-    workers = min(threads(), max(1, len(starts)))
-    _share_out(some, workers)
+    _share_out(some, -(-len(rows) // ROWS_A_GATHER))
     return scores
 
 
-def _share_out(work: Callable[[int], None], workers: int) -> None:
-    if workers <= 1:
-        work(0)
-        return
-    with ThreadPoolExecutor(workers - 1) as pool:
-        running = [pool.submit(work, number) for number in range(1, workers)]
-        work(0)
+def _taken(table: NDArray[Any], rows: NDArray[np.int64], room: NDArray[Any]) -> NDArray[Any]:
+    """Some rows, in memory that is at hand: fresh memory costs as much as reading."""
+    return np.take(table, rows, axis=0, out=room[: len(rows)], mode="clip")
+
+
+def _share_out(work: Callable[[range], None], count: int) -> None:
+    """Do so many pieces of work, every thread its share; NumPy works outside of the lock."""
+    workers = min(threads(), count)
+    shares = [range(first, count, workers) for first in range(workers)]
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        running = [pool.submit(work, share) for share in shares[1:]]
+        for share in shares[:1]:
+            work(share)
         for one in running:
             one.result()
 

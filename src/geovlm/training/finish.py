@@ -6,7 +6,6 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
 from attrs import asdict
 
 from geovlm.errors import MissingExtra
@@ -15,14 +14,12 @@ from geovlm.training.callbacks import read_metrics
 from geovlm.training.card import model_card
 from geovlm.training.curves import save_curves
 from geovlm.training.interpolation import best_mix, interpolate
-from geovlm.training.layers import tower_of
+from geovlm.training.layers import drift
 from geovlm.training.result import CURVES, ENCODER, METRICS, TrainingReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    from torch import nn
 
     from geovlm._parts import Parts
     from geovlm.encoders._torch import TorchEncoder
@@ -60,7 +57,7 @@ def finish(run: Run, config: TrainingConfig, parts: Parts, *, failures: Unusable
             general_before=now.general_before,
             general_after=now.general_after,
             general_pairs=0 if run.data.general is None else len(run.data.general),
-            drift=_drift(run.base.model, encoder.model),
+            drift=drift(run.base.model, encoder.model),
             share=now.share,
             leaks=now.leaks,
         )
@@ -107,20 +104,6 @@ def _save(encoder: TorchEncoder, card: str, out: Path) -> None:
     encoder.save(temporary)
     (temporary / "README.md").write_text(card, encoding="utf-8")
     temporary.rename(final)
-
-
-@torch.no_grad()
-def _drift(base: nn.Module, tuned: nn.Module) -> dict[str, float]:
-    """How far each tower has come: the distance of its weights, relative to their length (L2)."""
-    weights = dict(base.named_parameters())
-    moved: dict[str, float] = {}
-    length: dict[str, float] = {}
-    for name, after in tuned.named_parameters():
-        tower, before = tower_of(name), weights[name].to(after)
-        if tower is not None:
-            moved[tower] = moved.get(tower, 0.0) + float((after - before).double().square().sum())
-            length[tower] = length.get(tower, 0.0) + float(before.double().square().sum())
-    return {tower: (moved[tower] / length[tower]) ** 0.5 for tower in sorted(moved) if length[tower]}
 
 
 def _report(run: Run, failures: Unusable) -> Report:

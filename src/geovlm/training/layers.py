@@ -6,8 +6,12 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from torch import nn
 
 Tower: TypeAlias = Literal["image", "text"]
 
@@ -77,3 +81,17 @@ def _depth(name: str, blocks: list[int]) -> int:
     if number is not None:
         return len(blocks) - blocks.index(number)
     return len(blocks) + 1 if tower_of(name) and _STEM.match(name) else 0
+
+
+@torch.no_grad()
+def drift(base: nn.Module, tuned: nn.Module) -> dict[str, float]:
+    """How far each tower has come: the distance of its weights, relative to their length (L2)."""
+    weights = dict(base.named_parameters())
+    moved: dict[str, float] = {}
+    length: dict[str, float] = {}
+    for name, after in tuned.named_parameters():
+        tower, before = tower_of(name), weights[name].to(after)
+        if tower is not None:
+            moved[tower] = moved.get(tower, 0.0) + float((after - before).double().square().sum())
+            length[tower] = length.get(tower, 0.0) + float(before.double().square().sum())
+    return {tower: (moved[tower] / length[tower]) ** 0.5 for tower in sorted(moved) if length[tower]}

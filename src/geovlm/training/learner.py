@@ -12,9 +12,8 @@ from geovlm._torch import pick_dtype
 from geovlm.errors import TrainingDiverged, UsageError
 from geovlm.training._gradients import Gradients
 from geovlm.training._ranks import Ranks
-from geovlm.training._towers import TOWERS, Statistics, Towers
+from geovlm.training._towers import Statistics, Towers
 from geovlm.training.adapters import add_lora, merged_state
-from geovlm.training.layers import tower_of
 from geovlm.training.optimization import WeightAverage, learning_rate_at, make_optimizer
 
 if TYPE_CHECKING:
@@ -164,19 +163,6 @@ class Learner:
         averages = None if self._average is None else self._average.state
         self._plain.model.load_state_dict(merged_state(self.model, averages))
         yield self._plain
-
-    @torch.no_grad()
-    def drift(self) -> dict[str, float]:
-        """How far each tower has come from the base: the distance of the weights, relative to their length (L2)."""
-        base, moved, length = self._base.model.state_dict(), dict.fromkeys(TOWERS, 0.0), dict.fromkeys(TOWERS, 0.0)
-        with self.for_use() as encoder:
-            for name, tensor in encoder.model.named_parameters():
-                tower = tower_of(name)
-                if tower is not None:
-                    before = base[name].to(tensor)
-                    moved[tower] += float((tensor - before).square().sum(dtype=torch.float64))
-                    length[tower] += float(before.square().sum(dtype=torch.float64))
-        return {tower: math.sqrt(moved[tower] / length[tower]) for tower in TOWERS}
 
     def state(self) -> dict[str, Any]:
         """Everything that a step changes; frozen weights are not in it."""

@@ -25,15 +25,15 @@ class Fault:
     Args:
         name: as the request log tells it.
         written: whether the request is carried out all the same.
-        ending: what the client gets: the request's own answer, the answer cut off, another response, or a closed
-            connection.
+        ending: what the client gets: the request's own answer, the answer cut off by a broken connection, its first half
+            as if it were all, another response, or a closed connection.
         seconds: how long the client waits.
         response: the other response.
     """
 
     name: str
     written: bool
-    ending: Literal["answer", "cut", "response", "close"]
+    ending: Literal["answer", "cut", "half", "response", "close"]
     seconds: float = 0.0
     response: Response | None = None
 
@@ -84,6 +84,11 @@ class Fault:
         return cls(name="truncated", written=True, ending="cut")
 
     @classmethod
+    def shortened(cls) -> Fault:
+        """The request is carried out, and half of the answer or the download comes, with nothing to show it."""
+        return cls(name="shortened", written=True, ending="half")
+
+    @classmethod
     def html(cls, status: int = 200, *, written: bool = False) -> Fault:
         """A page of a proxy in place of JSON."""
         response = Response(status=status, body=_HTML, content_type="text/html")
@@ -95,6 +100,8 @@ class Fault:
             return None
         if self.ending == "cut" and own is not None:
             return dataclasses.replace(own, sent=len(own.body) // 2)
+        if self.ending == "half" and own is not None:
+            return dataclasses.replace(own, body=own.body[: len(own.body) // 2])
         return self.response if self.ending == "response" else own
 
 
