@@ -15,29 +15,25 @@ the `k`-th best are left out. The `k`-th best is that of the rows that look near
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
+from geovlm.stores._bits import levels, packed, product, share_out, weighted
 from geovlm.stores._changes import Changes, grown
 from geovlm.stores._exact import MARGIN, kth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from geovlm.protocols import Vectors
-
-    Distances = NDArray[np.uint16]
-    Words = NDArray[np.uint64]
+    from geovlm.stores._bits import Distances, Words
 
 # Columns of a block, and what comes of them, stay in a core's cache.
 ROWS_A_BLOCK = 16_384
 ROWS_A_CHUNK = 4096
-ROWS_A_GATHER = 512
 SAMPLE = 1024
 FAR = np.iinfo(np.uint16).max
 
@@ -101,14 +97,14 @@ class Codes:
         if len(vectors) > 2 * self._made_for:
             return False
         stale, first = self.changes.take(len(vectors))
-        self._columns = grown(self._columns, -(-len(vectors) // ROWS_A_BLOCK))  # type: ignore[assignment]
+        self._columns = grown(self._columns, -(-len(vectors) // ROWS_A_BLOCK))
         self._signs, self._seconds = (grown(bits, len(vectors)) for bits in (self._signs, self._seconds))
         for rows in (stale, np.arange(first, len(vectors))):
             for start in range(0, len(rows), ROWS_A_CHUNK):
                 some = rows[start : start + ROWS_A_CHUNK]
                 block, place = np.divmod(some, ROWS_A_BLOCK)
                 white = (vectors[some] - self._mean) @ self._whiten
-                bits = _bits(white, ROW_BITS, ROW_STEP)
+                bits = levels(white, ROW_BITS, ROW_STEP)
                 self._columns[block, :, place] = bits[:, 0]
                 self._signs[some], self._seconds[some] = bits[:, 0], bits[:, 1]
         return True
@@ -150,8 +146,8 @@ class Codes:
         spread = np.sqrt(np.mean(turned**2))
         if spread <= 1e-9:
             return None
-        large = _packed(np.abs(turned) > SMALL * spread)
-        return np.vstack([_bits(turned[None], QUERY_BITS, QUERY_STEP * spread)[0], large])
+        large = packed(np.abs(turned) > SMALL * spread)
+        return np.vstack([levels(turned[None], QUERY_BITS, QUERY_STEP * spread)[0], large])
 
     def _rough(self, coded: Words, rows: int) -> Distances:
         """The distances of all rows by their signs and the query's, where the query is not small."""
@@ -168,12 +164,12 @@ class Codes:
                 np.bitwise_count(np.bitwise_and(words, large, out=words), out=count)
                 np.add.reduce(count, axis=0, dtype=np.uint16, out=out)
 
-        _share_out(some, -(-rows // ROWS_A_BLOCK))
+        share_out(some, -(-rows // ROWS_A_BLOCK))
         return distances
 
     def _by_signs(self, coded: Words, rows: NDArray[np.int64]) -> Distances:
         """The distances of some rows by their signs and all bits of the query."""
-        return _weighted(self._signs, rows, coded[:QUERY_BITS])
+        return weighted(self._signs, rows, coded[:QUERY_BITS])
 
     def _by_seconds(self, coded: Words, rows: NDArray[np.int64]) -> Distances:
         """What second bits add to that.
@@ -181,7 +177,7 @@ class Codes:
         A row's number is `2s + b` and the query's `4s' + 2b' + c'` in bits of ±1, so that their product is
         `2(4ss' + 2sb' + sc' + 2bs' + bb') + bc'`, of which the last is left out.
         """
-        return _weighted(self._seconds, rows, coded[: QUERY_BITS - 1])
+        return weighted(self._seconds, rows, coded[: QUERY_BITS - 1])
 
     def _lines(self, coded: Words, sample: NDArray[np.int64], rough: Distances, cosines: Vectors) -> list[_Line] | None:
         """What distances cosines give, in each of the three steps; `None` if they say nothing."""
@@ -232,43 +228,6 @@ def _shapes(dim: int) -> dict[str, tuple[int, ...]]:
     return {"mean": (dim,), "whiten": (dim, dim), "unwhiten": (dim, dim)} | bits
 
 
-def _bits(values: Vectors, bits: int, step: float) -> Words:
-    """Values as the numbers of their levels, `(n, bit, words)`, the first bit being the sign."""
-    most = 2 ** (bits - 1)
-    levels = (np.clip(np.floor(values / np.float32(step)), -most, most - 1) + most).astype(np.uint8)
-    return np.stack([_packed(levels >> (bits - 1 - bit) & 1) for bit in range(bits)], axis=1)
-
-
-def _packed(flags: NDArray[Any]) -> Words:
-    """Flags in words of 64 along the last axis, the last word filled up with zeros."""
-    dim = flags.shape[-1]
-    padded = np.zeros((*flags.shape[:-1], -(-dim // 64) * 64), dtype=np.uint8)
-    padded[..., :dim] = flags
-    return np.packbits(padded, axis=-1).view("<u8").astype(np.uint64, copy=False)
-
-
-def _weighted(table: Words, rows: NDArray[np.int64], bits: Words) -> Distances:
-    """How many bits of some rows differ from each of a query's bits, each counting half as much as the one before."""
-    distances = np.zeros(len(rows), dtype=np.uint16)
-
-    def some(chunks: range) -> None:
-        gathered = np.empty((min(len(rows), ROWS_A_CHUNK), table.shape[1]), dtype=np.uint64)
-        turned, room = np.empty((2, *gathered.shape[::-1]), dtype=np.uint64)
-        counts = np.empty(room.shape, dtype=np.uint8)
-        for chunk in chunks:
-            here = slice(chunk * ROWS_A_CHUNK, (chunk + 1) * ROWS_A_CHUNK)
-            total = distances[here]
-            words, differing, count = turned[:, : len(total)], room[:, : len(total)], counts[:, : len(total)]
-            words[:] = _taken(table, rows[here], gathered).T
-            for bit in bits:
-                np.bitwise_count(np.bitwise_xor(words, bit[:, None], out=differing), out=count)
-                np.left_shift(total, 1, out=total)
-                np.add(total, np.add.reduce(count, axis=0, dtype=np.uint16), out=total)
-
-    _share_out(some, -(-len(rows) // ROWS_A_CHUNK))
-    return distances
-
-
 class _Line(NamedTuple):
     """What distance a cosine gives."""
 
@@ -297,44 +256,6 @@ def _nearest_by_distance(distances: Distances, count: int) -> NDArray[np.int64]:
     seen = np.bincount(distances[::16])
     cut = int(np.searchsorted(np.cumsum(seen), count / 16))
     return np.flatnonzero(distances <= min(cut, FAR - 1))
-
-
-def product(vectors: Vectors, rows: NDArray[np.int64], query: Vectors) -> Vectors:
-    """The float32 cosines of some rows, gathered in chunks by several threads."""
-    scores = np.empty(len(rows), dtype=np.float32)
-
-    def some(chunks: range) -> None:
-        room = np.empty((min(len(rows), ROWS_A_GATHER), vectors.shape[1]), dtype=np.float32)
-        for chunk in chunks:
-            here = slice(chunk * ROWS_A_GATHER, (chunk + 1) * ROWS_A_GATHER)
-            # Not a product by BLAS, which would start threads of its own in each of ours.
-            np.einsum("nd,d->n", _taken(vectors, rows[here], room), query, out=scores[here])
-
-    _share_out(some, -(-len(rows) // ROWS_A_GATHER))
-    return scores
-
-
-def _taken(table: NDArray[Any], rows: NDArray[np.int64], room: NDArray[Any]) -> NDArray[Any]:
-    """Some rows, in memory that is at hand: fresh memory costs as much as reading."""
-    return np.take(table, rows, axis=0, out=room[: len(rows)], mode="clip")
-
-
-def _share_out(work: Callable[[range], None], count: int) -> None:
-    """Do so many pieces of work, every thread its share; NumPy works outside of the lock."""
-    workers = min(threads(), count)
-    shares = [range(first, count, workers) for first in range(workers)]
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        running = [pool.submit(work, share) for share in shares[1:]]
-        for share in shares[:1]:
-            work(share)
-        for one in running:
-            one.result()
-
-
-def threads() -> int:
-    """How many cores this process may use, up to eight: memory keeps no more of them busy."""
-    may_use = getattr(os, "sched_getaffinity", None)
-    return min(8, len(may_use(0)) if may_use else os.cpu_count() or 1)
 
 
 def _spread_out(rows: int, count: int) -> NDArray[np.int64]:

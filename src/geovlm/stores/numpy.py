@@ -55,7 +55,7 @@ class NumpyStore:
     A query costs one matrix product with all vectors, or with those that pass its filter. From 200,000 rows on, a pass
     over codes of two bits a number comes first and leaves a few to compare exactly: several times faster, at the price
     of missing one of a thousand nearest rows or so; the scores of what is found are exact. `exact=True` compares all.
-    Codes take 128 MB a million rows of 512 numbers, and are made by the first query, in seconds. A filter makes columns
+    Codes take 192 MB a million rows of 512 numbers, and are made by the first query, in seconds. A filter makes columns
     of the names it asks for when it first does, about a second a million rows, and takes milliseconds from then on.
 
     `save` keeps everything in a folder. `open` maps it into memory: it takes a second a million rows whatever their
