@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geovlm.training.callbacks import Audience, Callback, MetricsFile, TensorBoard, read_metrics
+from geovlm.training.callbacks import Audience, Callback, MetricsFile, TensorBoard, WeightsAndBiases, read_metrics
 from geovlm.training.curves import save_curves
 
 
@@ -100,3 +100,18 @@ def test_lines_are_json(tmp_path):
     file.on_start({"step": 0})
     file.on_epoch(epoch(1, {"loss": 0.5}))
     assert json.loads(file.path.read_text()) == epoch(1, {"loss": 0.5})
+
+
+def test_weights_and_biases_gets_every_number(tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.chdir(tmp_path)
+    watcher = WeightsAndBiases("geovlm")
+    watcher.on_start({"run": "abc", "step": 0, "epochs": 1})
+    watcher.on_step(step(1, 2.0))
+    watcher.on_epoch(epoch(2, {"loss": 1.25}))
+    watcher.on_step(step(3, 1.0))  # what is told of a step is sent when the next begins
+    assert watcher._run.summary["val/loss"] == 1.25
+    watcher.on_end()
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))

@@ -32,7 +32,7 @@ class Callback:
     """
 
     def on_start(self, info: Mapping[str, Any]) -> None:
-        """Before the first step of a call: the settings, and in `info["step"]` how many steps were taken before it."""
+        """Before the first step of a call: the settings, a name for the `run`, and the `step` that it goes on from."""
 
     def on_step(self, row: Mapping[str, float]) -> None:
         """After a step: `step`, `epoch`, `loss`, `learning_rate`, `logit_scale`, `pairs_per_second`."""
@@ -158,8 +158,7 @@ class WeightsAndBiases(Callback):
         """Begin a run, or go on with the one of the same directory."""
         import wandb
 
-        run_id = str(info["run"])
-        self._run = wandb.init(project=self.project, name=self.name, id=run_id, resume="allow", config=dict(info))
+        self._run = wandb.init(project=self.project, name=self.name, id=info["run"], resume="allow", config=dict(info))
 
     def on_step(self, row: Mapping[str, float]) -> None:
         """Log under `train/`."""

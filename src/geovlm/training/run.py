@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import asdict, evolve, frozen
 
 from geovlm import _progress
+from geovlm._files import digest
 from geovlm.errors import TrainingDiverged, UsageError
 from geovlm.records import Failure
 from geovlm.training.checkpoints import Checkpoints
@@ -93,13 +94,16 @@ class Run:
         self.checkpoints = Checkpoints(
             out / "checkpoints", keep=config.checkpoints_kept, interval=config.checkpoint_interval
         )
+        # The same when the run goes on, and no other run's.
+        self._name = digest([str(out.absolute()), data.train.fingerprint])
         self.standing = Standing()
 
     def train(self, progress: bool | None) -> None:
         """Take all steps that are still to take."""
         resumed = self._resume()
         now = self.standing = resumed or self._begin()
-        self._audience.on_start({"step": now.step, "steps": self._steps, **self._config.for_manifest()})
+        about = {"run": self._name, "step": now.step, "steps": self._steps}
+        self._audience.on_start({**about, **self._config.for_manifest()})
         if resumed is None:
             self._audience.on_epoch(now.history[0] | {"val": _metrics(now.before)})
         shown = progress if self._ranks.is_main else False

@@ -25,8 +25,8 @@ class Fault:
     Args:
         name: as the request log tells it.
         written: whether the request is carried out all the same.
-        ending: what the client gets: the request's own answer, the answer cut off by a broken connection, its first half
-            as if it were all, another response, or a closed connection.
+        ending: what the client gets: the request's own answer, the answer cut off by a broken connection, its first
+            half as if it were all, another response, or a closed connection.
         seconds: how long the client waits.
         response: the other response.
     """
