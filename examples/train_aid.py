@@ -21,7 +21,7 @@ import geovlm as gv
 
 # A tiny ResNet and a shallow text tower: 1,920 scenes do not feed more.
 SMALL_CLIP = {
-    "embed_dim": 128,
+    "embed_dim": 256,
     "vision_cfg": {
         "timm_model_name": "test_resnet",
         "timm_model_pretrained": False,
@@ -32,15 +32,17 @@ SMALL_CLIP = {
     "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 2},
 }
 
-# Captions repeat, so equal ones are positives of each other (the default loss), and no pair is a certain truth.
+# Captions repeat, so equal ones are positives of each other (the default loss), and no pair is a certain truth. Strong
+# decay, small crops and left-out words keep 1,920 scenes from being learnt by heart in 90 epochs.
 CONFIG = gv.TrainingConfig(
-    epochs=60,
+    epochs=90,
     batch_size=64,
     learning_rate=1e-3,
     warmup=0.033,
-    weight_decay=0.1,
+    weight_decay=0.5,
     label_smoothing=0.1,
-    augmentation=gv.Augmentation(crop=(0.4, 1.0), color=0.2, words=0.2),
+    average=0.998,
+    augmentation=gv.Augmentation(crop=(0.3, 1.0), color=0.3, words=0.3),
 )
 
 # Sentences as people write them of such scenes; the same for all classes.
@@ -78,11 +80,19 @@ def main() -> None:
     encoder = gv.new_encoder(SMALL_CLIP, preprocess=soft, seed=arguments.seed, name="small-clip")
     result = gv.ContrastiveTrainer(encoder, config).fit(train, out=arguments.out / f"seed-{arguments.seed}")
     scores = gv.zero_shot(result.encoder, held_out, templates=TEMPLATES)
+    found = gv.retrieval(result.encoder, held_out)
     seconds = time.monotonic() - started
 
     print(scores)
+    print(found)
     print(f"zero-shot top-1 over {len(held_out)} held-out scenes: {scores.top1:.1%}, in {seconds:.0f} s")
-    summary = {"seed": arguments.seed, "top1": scores.top1, "top5": scores.top5, "seconds": round(seconds)}
+    summary = {
+        "seed": arguments.seed,
+        "top1": scores.top1,
+        "top5": scores.top5,
+        "text_to_image_recall_10": found.text_to_image[10],
+        "seconds": round(seconds),
+    }
     (arguments.out / f"seed-{arguments.seed}.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
 
 
