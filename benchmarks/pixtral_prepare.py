@@ -2,8 +2,8 @@
 
     python benchmarks/pixtral_prepare.py [IMAGES] [--count 8000] [--side 300] [--rounds 3]
 
-Both read the same JPEG files (mosaics of 600 × 600 pixels, of scenes in IMAGES or of drawn ones) and make JPEGs of the same
-size and quality, in as many threads as there are cores; rounds alternate. Ours also writes the request files, their
+Both read the same JPEG files (mosaics of 600 × 600 pixels, of scenes in IMAGES or of drawn ones) and make JPEGs of the
+same size and quality, in as many threads as there are cores; rounds alternate. Ours also writes the request files, an
 index and the ledger, durably. The peer keeps nothing. Two more processes measure memory: one prepares a tenth of the
 scenes, one all of them. Nothing is sent.
 """

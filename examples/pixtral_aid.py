@@ -4,7 +4,8 @@
 
 The folder has one folder of images a class. By itself the program runs offline: a server on this machine speaks
 Mistral's API, and behind it answers a tiny model of random weights. What it says is nonsense at first; the steps, the
-files and the counting are those of a real run. One argument changes the server:
+files and the counting are those of a real run. Its server forgets everything at the end, so a second offline run needs
+another `--out`; a real run goes on with the same one. One argument changes the server:
 
     --server mistral                  Mistral's own, with MISTRAL_API_KEY
     --server http://localhost:8000    one's own, such as `vllm serve mistralai/Pixtral-12B-2409`

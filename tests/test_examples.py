@@ -79,3 +79,22 @@ def test_train_aid(tmp_path, shared_data):
     result = run("train_aid.py", shared_data / "aid", "--out", tmp_path, "--epochs", 1)
     assert result.returncode == 0, result.stderr
     assert "over 475 held-out scenes" in result.stdout
+
+
+def test_pixtral_aid(tmp_path):
+    """The whole walk-through offline, with a file that cannot be read."""
+    for library in ("mistralai", "matplotlib", "peft", "sklearn", "torchvision", "transformers"):
+        pytest.importorskip(library)
+    for number in range(20):
+        place = tmp_path / "scenes" / ("Port" if number % 2 else "Forest") / f"{number:02}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), "navy" if number % 2 else "green").save(place)
+    (tmp_path / "scenes" / "Port" / "19.jpg").write_bytes(b"\xff\xd8\xff")
+    first = run("pixtral_aid.py", tmp_path / "scenes", "--limit", 20, "--out", tmp_path / "out")
+    assert first.returncode == 0, first.stderr
+    assert "16 scenes to learn from, 4 to measure on, 2 classes" in first.stdout
+    assert "4 requests in 1 job" in first.stdout
+    assert "15 examples, 1 failed" in first.stdout
+    assert "over all 4 inputs" in first.stdout
+    for name in ("before.png", "after.png", "comparison.csv"):
+        assert (tmp_path / "out" / name).stat().st_size

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from geovlm._tables import dump_meta, failures_in, to_metadata, to_record, to_table
 from geovlm.errors import ImageError, UsageError
@@ -112,3 +116,23 @@ def test_html_is_escaped():
     report = Report(failures=[Failure(id="<b>", stage="decode", reason="<script>")])
     assert "<script>" not in report._repr_html_()
     assert "&lt;b&gt;" in report._repr_html_()
+
+
+class TestRecordInANotebook:
+    def test_picture_label_and_captions(self):
+        wide = Record(id="a<b", image=np.zeros((40, 1000), np.uint8), label="R&D", captions=["a <b>port</b>"])
+        page = wide._repr_html_()
+        assert page.count('<img src="data:image/jpeg;base64,') == 1
+        assert "<b>R&amp;D</b><br>a &lt;b&gt;port&lt;/b&gt;<br>a&lt;b" in page
+        payload = base64.b64decode(page.partition("base64,")[2].partition('"')[0])
+        with Image.open(io.BytesIO(payload)) as image:
+            assert image.size == (320, 13)
+
+    def test_a_broken_image_says_why(self):
+        page = Record(id="a", image=b"<script>")._repr_html_()
+        assert "<img" not in page
+        assert "<script>" not in page
+        assert "<i>" in page
+
+    def test_no_image(self):
+        assert Record(id="a")._repr_html_() == "<figure><figcaption>a</figcaption></figure>"

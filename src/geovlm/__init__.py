@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from geovlm.embedding import Embeddings, embed
     from geovlm.encoders import load_encoder, new_encoder
     from geovlm.errors import GeovlmError
-    from geovlm.evaluation import retrieval, zero_shot
+    from geovlm.evaluation import compare, retrieval, score_labels, zero_shot
     from geovlm.imaging import Stretch, open_image
     from geovlm.index import Hit, Hits, Index
     from geovlm.pixtral import AsyncPixtralClient, PixtralClient
+    from geovlm.pixtral.batch import BatchOptions, BatchResult, BatchRun
     from geovlm.protocols import Captioner, Encoder, ImageSource, PixelEncoder, VectorStore
     from geovlm.records import Failure, Footprint, Record, Report
-    from geovlm.sources import FolderSource, HuggingFaceSource, ShardSource, TableSource, write_shards
+    from geovlm.sources import FolderSource, HuggingFaceSource, ShardSource, TableSource, download_kaggle, write_shards
     from geovlm.stores import AstraStore, LanceStore, NumpyStore, load_store
     from geovlm.training import Augmentation, ContrastiveTrainer, TrainingConfig, TrainingResult, interpolate
     from geovlm.transfer import copy
@@ -42,13 +43,14 @@ _HOMES = {
     "embedding": ("Embeddings", "embed"),
     "encoders": ("load_encoder", "new_encoder"),
     "errors": ("GeovlmError",),
-    "evaluation": ("retrieval", "zero_shot"),
+    "evaluation": ("compare", "retrieval", "score_labels", "zero_shot"),
     "imaging": ("Stretch", "open_image"),
     "index": ("Hit", "Hits", "Index"),
     "pixtral": ("AsyncPixtralClient", "PixtralClient"),
+    "pixtral.batch": ("BatchOptions", "BatchResult", "BatchRun"),
     "protocols": ("Captioner", "Encoder", "ImageSource", "PixelEncoder", "VectorStore"),
     "records": ("Failure", "Footprint", "Record", "Report"),
-    "sources": ("FolderSource", "HuggingFaceSource", "ShardSource", "TableSource", "write_shards"),
+    "sources": ("FolderSource", "HuggingFaceSource", "ShardSource", "TableSource", "download_kaggle", "write_shards"),
     "stores": ("AstraStore", "LanceStore", "NumpyStore", "load_store"),
     "training": ("Augmentation", "ContrastiveTrainer", "TrainingConfig", "TrainingResult", "interpolate"),
     "transfer": ("copy",),
@@ -60,6 +62,9 @@ __all__ = [
     "AstraStore",
     "AsyncPixtralClient",
     "Augmentation",
+    "BatchOptions",
+    "BatchResult",
+    "BatchRun",
     "CaptionAgent",
     "Captioner",
     "ContrastiveTrainer",
@@ -96,7 +101,9 @@ __all__ = [
     "Workflow",
     "__version__",
     "caption",
+    "compare",
     "copy",
+    "download_kaggle",
     "embed",
     "errors",
     "evaluation",
@@ -109,6 +116,7 @@ __all__ = [
     "open_image",
     "prompts",
     "retrieval",
+    "score_labels",
     "stratified_split",
     "testing",
     "write_shards",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import evolve, field, frozen
 
 from geovlm.errors import ImageError, UsageError
-from geovlm.imaging import ImageLike, open_image
+from geovlm.imaging import ImageLike, open_image, to_data_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["Failure", "Footprint", "Record", "Report"]
+
+THUMBNAIL_SIDE = 320
 
 
 @frozen(kw_only=True)
@@ -119,6 +121,21 @@ class Record:
     def with_captions(self, captions: str | Iterable[str]) -> Self:
         """A copy with other captions."""
         return evolve(self, captions=_captions(captions))
+
+    def _repr_html_(self) -> str:
+        """The picture with its label and captions below, for a notebook."""
+        texts = [f"<b>{html.escape(self.label)}</b>"] if self.label is not None else []
+        texts += [html.escape(text) for text in (*self.captions, self.id)]
+        return f"<figure>{self._thumbnail()}<figcaption>{'<br>'.join(texts)}</figcaption></figure>"
+
+    def _thumbnail(self) -> str:
+        if self.image is None:
+            return ""
+        try:
+            url = to_data_url(self.open(size_hint=THUMBNAIL_SIDE), max_side=THUMBNAIL_SIDE)
+        except ImageError as error:
+            return f"<i>{html.escape(str(error))}</i>"
+        return f'<img src="{url}" alt="">'
 
 
 @frozen(kw_only=True)

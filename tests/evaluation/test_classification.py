@@ -61,14 +61,15 @@ def test_metrics_are_those_of_scikit_learn(classes: int, images: int, seed: int)
     predicted = scores.argmax(axis=1)
     assert result.top1 == pytest.approx(accuracy_score(truth, predicted), abs=1e-9)
     matrix = confusion_matrix(truth, predicted, labels=everything)
-    np.testing.assert_array_equal(result.confusion, matrix)
+    np.testing.assert_array_equal(result.confusion[:, :-1], matrix)
+    assert not result.confusion[:, -1].any()
     for k in range(1, min(classes, 6) if classes > 2 else 1):  # scikit-learn takes scores of two classes otherwise
         expected = top_k_accuracy_score(truth, scores, k=k, labels=everything)
         assert result.accuracy(k) == pytest.approx(expected, abs=1e-9)
     table = result.per_class()
     present = np.unique(truth)
     recalls = recall_score(truth, predicted, labels=present, average=None)
-    np.testing.assert_allclose(table["top1"].to_numpy()[present], recalls, atol=1e-9)
+    np.testing.assert_allclose(table["recall"].to_numpy()[present], recalls, atol=1e-9)
     assert table["images"].tolist() == np.bincount(truth, minlength=classes).tolist()
 
 
@@ -169,12 +170,13 @@ def test_every_input_counts() -> None:
     assert result.coverage == pytest.approx(15 / 16)
     assert (result.report.stage, result.report.done, result.report.failed) == ("zero-shot", 15, 1)
     table = result.per_class()
-    assert table.loc["red"].tolist() == pytest.approx([3, 1, 2 / 3, 2 / 3])
-    assert table.loc["blue", "top1"] == pytest.approx(2 / 3)
+    assert table.loc["red"].tolist() == pytest.approx([3, 1, 0, 2 / 3, 2 / 3, 2 / 3, 2 / 3])
+    assert table.loc["blue", "recall"] == pytest.approx(2 / 3)
     assert table["images"].sum() == 16
     frame = result.confusion_to_pandas()
     assert frame.loc["blue", "red"] == 1
-    assert frame.to_numpy().sum() == 15
+    assert frame["(no answer)"].to_dict() == {colour: int(colour == "red") for colour in sorted(COLOURS)}
+    assert frame.to_numpy().sum() == 16
 
 
 def test_predictions_stand_in_the_order_of_the_inputs() -> None:
@@ -196,7 +198,7 @@ def test_classes_may_be_given_and_labels_may_read_the_same() -> None:
     assert result.classes == ("Green roof", "red-roof", "BlueRoof", "nothing else")
     assert result.top1 == 1
     assert result.truth.tolist() == [1, 2, 0]
-    assert np.isnan(result.per_class().loc["nothing else", "top1"])
+    assert np.isnan(result.per_class().loc["nothing else", "recall"])
     assert "nothing else" not in str(result)
 
 
@@ -216,14 +218,14 @@ def test_inputs_without_labels_are_classified_and_not_counted() -> None:
 
 def test_a_source_in_which_nothing_can_be_read() -> None:
     result = zero_shot(HashEncoder(), [Record(id=c, image=b"", label=c) for c in "ab"])
-    assert (result.top1, result.top5, result.coverage, result.confusion.sum()) == (0, 0, 0, 0)
+    assert (result.top1, result.top5, result.coverage, result.confusion[:, :-1].sum()) == (0, 0, 0, 0)
     assert result.per_class()["failed"].tolist() == [1, 1]
 
 
 def test_it_reads_well() -> None:
     result = zero_shot(HashEncoder(), scenes(), templates=TEMPLATES["clip"])
     first, *rows = str(result).splitlines()
-    assert first == "zero-shot: top-1 87.50%, top-5 93.75% over all 16 inputs, 7 classes; 93.75% could be read"
+    assert first == "zero-shot: top-1 87.50%, top-5 93.75% over all 16 inputs, 7 classes; coverage 93.75%"
     assert rows[2].split()[0] in {"red", "blue"}  # the hardest class comes first
     assert first in result._repr_html_()
     assert (

@@ -18,6 +18,12 @@ def no_key(monkeypatch):
 
 
 @pytest.fixture
+def quick_disk(monkeypatch):
+    """Writes without waiting for the disk: what a process has written outlives it; only a power cut would differ."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
+
+
+@pytest.fixture
 def api():
     """Mistral's service on the day of its walk-through; all traffic keeps to the contract, where there is one."""
     with MistralEmulator(contract=find_contract()) as emulator:

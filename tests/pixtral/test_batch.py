@@ -18,6 +18,8 @@ from geovlm.testing.mistral_api import Fault, MistralEmulator, Refused, images_o
 from tests.mistral import scene
 from tests.pixtral.batches import LABELS, brain, expected, records
 
+pytestmark = pytest.mark.usefixtures("quick_disk")
+
 ONCE = BatchOptions(max_attempts=1)
 
 
@@ -292,6 +294,7 @@ def test_waiting_outlasts_a_service_that_is_away(api, classify):
 def test_a_job_that_was_deleted_is_not_paid_for_again(api, classify):
     run = classify(records(2))
     api.batches.jobs.clear()
+    assert [job.status for job in run.status().jobs] == ["GONE"]
     result = run.wait(poll=0)
     assert (result.counts, len(api.batches.jobs)) == ({"missing": 2}, 0)
     assert "no longer has the job" in result[0].reason
@@ -398,6 +401,8 @@ def test_other_settings_are_refused(api, classify, connect, tmp_path):
         BatchRun.open(run.out, client=connect("ministral-8b-2512"))
     with MistralEmulator() as other, pytest.raises(ConfigMismatch, match="only that server"):
         BatchRun.open(run.out, client=connect(base_url=other.url))
+    with MistralEmulator() as other, pytest.raises(ConfigMismatch, match="only that server"):
+        classify(records(1), client=connect(base_url=other.url))
     with pytest.raises(ConfigMismatch, match="goes on in the same way"):
         classify(records(1), options=BatchOptions(via="requests"))
     with pytest.raises(UsageError, match="does not hold batch"):

@@ -15,6 +15,8 @@ from geovlm.pixtral.batch import BatchOptions, BatchRun
 from geovlm.testing.mistral_api import Fault, MistralEmulator, Refused, images_of
 from tests.pixtral.batches import LABELS, Killed, brain, deaths, expected, records
 
+pytestmark = pytest.mark.usefixtures("quick_disk")
+
 MODEL = "mistralai/Pixtral-12B-2409"
 
 
@@ -157,3 +159,14 @@ def test_kills_and_faults(seed, server, tmp_path, monkeypatch):
     assert result is not None
     assert result.predictions == list(expected(inputs).values())
     assert len(server.log.charges) == 9
+
+
+def test_a_local_model(pixtral_folder, tmp_path):
+    pytest.importorskip("torch")
+    client = gv.PixtralClient(str(pixtral_folder), dtype="float32", max_tokens=4, temperature=0)
+    inputs = records(2)
+    result = client.batch_caption(inputs, out=tmp_path).wait(poll=0)
+    assert [row.text for row in result] == [client.caption(record).text for record in inputs]
+    assert all(row.usage.completion_tokens > 0 for row in result)
+    assert BatchRun.open(tmp_path).wait().table.equals(result.table)
+    assert BatchRun.open(tmp_path).resume().wait().report.total == 2  # makes its own client

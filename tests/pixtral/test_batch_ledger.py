@@ -20,6 +20,8 @@ from geovlm.pixtral.batch.spool import Spool, custom_id_of
 from geovlm.testing.mistral_api import MistralEmulator
 from tests.pixtral.batches import LABELS, Killed, brain, deaths, records
 
+pytestmark = pytest.mark.usefixtures("quick_disk")
+
 SHIPMENT = {"attempt": 1, "places": [[0, 3]], "requests": 4, "bytes": 100, "image_tokens": 8}
 
 

@@ -108,6 +108,15 @@ def test_an_answer_that_is_lost_makes_no_second_job(api, tmp_path, operation, cr
 
 
 @can
+def test_a_job_with_other_settings_is_another_job(connect, tmp_path, api):
+    client = connect("pixtral-12b-latest")
+    for epochs in (1, 2):
+        config = FineTuningConfig(epochs=epochs)
+        client.fine_tune(records(), labels=LABELS, out=tmp_path / str(epochs), config=config, backend="hosted")
+    assert [job.hyperparameters["epochs"] for job in api.fine_tuning.jobs.values()] == [1, 2]
+
+
+@can
 def test_polling_survives_errors(tune, api):
     tuning = tune()
     api.faults.add(Fault.unavailable(), operation="fine_tuning.jobs.get", times=12)

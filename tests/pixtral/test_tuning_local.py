@@ -19,6 +19,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
+from safetensors.torch import load_file  # noqa: E402
+
 from geovlm.pixtral._local_folder import find_folder  # noqa: E402
 from geovlm.pixtral.tuning import FineTuningConfig, merge_adapter  # noqa: E402
 from geovlm.pixtral.tuning import _lora as lora  # noqa: E402
@@ -79,6 +81,10 @@ def test_the_loss_falls_on_real_scenes_and_what_is_saved_is_what_was_trained(
     assert (result.report.done, result.report.failed) == (12, 0)
     train = [point.train for point in result.losses if point.train is not None]
     assert len(train) == 15
+    adapters = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    for part in ("language_model", "vision_tower", "multi_modal_projector"):
+        assert all(matrix.any() for name, matrix in adapters.items() if part in name), part
+        assert any(part in name for name in adapters)
     assert train[-1] < 0.7 * train[0]
     val = [point.val for point in result.losses if point.val is not None]
     assert len(val) == 6
@@ -159,6 +165,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(pixtral_folder, tmp_path):
     assert (result.report.total, result.val_report.done) == (10, 2)
     assert len(list((out / "checkpoints").glob("step-*.pt"))) == 2
     assert not list(out.glob(".*.tmp"))
+    assert all(".language_model." in name for name in load_file(out / "adapter" / "adapter_model.safetensors"))
     newest = load(sorted((out / "checkpoints").glob("step-*.pt"))[-1])
     assert newest["step"] == 6
 
@@ -201,8 +208,9 @@ def test_failures_are_counted_and_a_finished_run_is_only_read(pixtral_folder, tm
         "large": "prepare",
     }
     assert (lengths.done, lengths.total) == (4, 7)
-    monkeypatch.setattr(type(tuning), "_run", None)
-    again = tune(pixtral_folder, out, [*odd, large, *small], **changes).wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tuning), "_run", None)
+        again = tune(pixtral_folder, out, [*odd, large, *small], **changes).wait()
     assert again.report == lengths
     assert again.losses == tuning.losses
     with pytest.raises(ConfigMismatch, match="lora_rank"):
@@ -224,6 +232,8 @@ def test_given_files_and_another_base_are_taken(pixtral_folder, tmp_path):
     assert config["base_model_name_or_path"] == str(pixtral_folder)
     with pytest.raises(UsageError, match="merge it first"):
         PixtralClient(result.model).fine_tune(path, out=tmp_path / "next")
+    with pytest.raises(UsageError, match="leave labels= out"):
+        client.fine_tune(path, labels=LABELS, out=tmp_path / "next", base=pixtral_folder)
     with pytest.raises(UsageError, match="give base="):
         client.fine_tune(path, out=tmp_path / "next")
     with pytest.raises(UsageError, match="from a model at a service"):

@@ -36,7 +36,7 @@ def test_the_mask_is_exact(renderer):
     inputs, targets = collate(samples, filler=renderer.filler)
     tokenizer = renderer.tokenizer
     for row, messages in enumerate((short, long)):
-        learned = tokenizer(messages[-1]["content"], add_special_tokens=False).input_ids + [tokenizer.eos_token_id]
+        learned = [*tokenizer(messages[-1]["content"], add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         prompt, _ = renderer.prompt(messages[:-1])
         assert tokenizer.decode(prompt).endswith("[/INST]")
         length = len(prompt) + len(learned)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from attrs import evolve, field, frozen
+from attrs import evolve
 
 from geovlm._vectors import check_count, unit_rows
 from geovlm.errors import UnknownName, UsageError
 from geovlm.evaluation._collect import collect, encode_texts
+from geovlm.evaluation.result import KEPT, ClassificationResult
 from geovlm.prompts import clean_class_name, fill_templates, resolve_templates
 
 if TYPE_CHECKING:
@@ -20,125 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geovlm.protocols import Encoder, Vectors
-    from geovlm.records import Record, Report
+    from geovlm.records import Record
 
-__all__ = ["ClassificationResult", "class_vectors", "classify_vectors", "zero_shot"]
+__all__ = ["class_vectors", "classify_vectors", "zero_shot"]
 
 ROWS_A_BLOCK = 16_384
-KEPT = 5
-
-
-@frozen(kw_only=True, eq=False)
-class ClassificationResult:
-    """How well images were classified. Every share is over *all* labelled inputs: one that failed is wrong.
-
-    Args:
-        classes: The names.
-        ids: The id of every input, in order.
-        truth: `(n,)`, each input's class, or −1 if it has no label.
-        ranking: `(n, k)`, the best classes of each input, best first; −1 where it failed.
-        scores: `(n, k)`, their cosines; NaN where the input failed.
-        report: What became of every input.
-    """
-
-    classes: tuple[str, ...]
-    ids: tuple[str, ...] = field(repr=False)
-    truth: NDArray[np.int64] = field(repr=False)
-    ranking: NDArray[np.int64] = field(repr=False)
-    scores: NDArray[np.float32] = field(repr=False)
-    report: Report = field(repr=False)
-
-    @property
-    def _labelled(self) -> NDArray[np.bool_]:
-        return self.truth >= 0
-
-    @property
-    def _read(self) -> NDArray[np.bool_]:
-        return self.ranking[:, 0] >= 0
-
-    @property
-    def coverage(self) -> float:
-        """Share of the inputs that could be read."""
-        return float(self._read.mean())
-
-    def accuracy(self, k: int = 1) -> float:
-        """Share of the labelled inputs whose class is among the best `k`, at most 5; NaN if there are no labels.
-
-        Raises:
-            UsageError: `k` is not between 1 and 5.
-        """
-        if check_count(k, name="k") > KEPT:
-            raise UsageError(f"The best {KEPT} classes of each input are kept, so k is at most {KEPT}, not {k}.")
-        hits = self._hits(k)[self._labelled]
-        return float(hits.mean()) if len(hits) else float("nan")
-
-    def _hits(self, k: int) -> NDArray[np.bool_]:
-        return np.asarray((self.ranking[:, :k] == self.truth[:, None]).any(axis=1) & self._labelled)
-
-    @property
-    def top1(self) -> float:
-        """Share of the labelled inputs that are classified rightly."""
-        return self.accuracy(1)
-
-    @property
-    def top5(self) -> float:
-        """Share of the labelled inputs whose class is among the best five."""
-        return self.accuracy(5)
-
-    @property
-    def confusion(self) -> NDArray[np.int64]:
-        """`(classes, classes)`: how many readable inputs of the row's class were taken for the column's."""
-        counted = self._labelled & self._read
-        count = len(self.classes)
-        cells = self.truth[counted] * count + self.ranking[counted, 0]
-        return np.bincount(cells, minlength=count * count).reshape(count, count)
-
-    def confusion_to_pandas(self) -> pd.DataFrame:
-        """The confusion matrix with names: rows are true classes, columns are predictions."""
-        names = list(self.classes)
-        return pd.DataFrame(
-            self.confusion, index=pd.Index(names, name="label"), columns=pd.Index(names, name="predicted")
-        )
-
-    def per_class(self) -> pd.DataFrame:
-        """One row a class: how many images, how many of them failed, top-1 and top-5 over all of them."""
-        count = len(self.classes)
-
-        def tally(chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-            return np.bincount(self.truth[chosen & self._labelled], minlength=count)
-
-        images = tally(self._labelled)
-        with np.errstate(invalid="ignore"):
-            shares = {f"top{k}": tally(self._hits(k)) / images for k in (1, 5)}
-        index = pd.Index(list(self.classes), name="label")
-        return pd.DataFrame({"images": images, "failed": tally(~self._read), **shares}, index=index)
-
-    def to_pandas(self) -> pd.DataFrame:
-        """One row an input: id, label, predicted class, its cosine, and whether it is right; no class if it failed."""
-        names = np.array([*self.classes, None], dtype=object)  # −1 finds the last
-        return pd.DataFrame(
-            {
-                "id": list(self.ids),
-                "label": names[self.truth],
-                "predicted": names[self.ranking[:, 0]],
-                "score": self.scores[:, 0],
-                "correct": self._hits(1),
-            }
-        )
-
-    def __str__(self) -> str:
-        labelled, total = int(self._labelled.sum()), len(self.ids)
-        over = f"all {total}" if labelled == total else f"the {labelled} labelled of {total}"
-        head = (
-            f"zero-shot: top-1 {self.top1:.2%}, top-5 {self.top5:.2%} over {over} inputs, {len(self.classes)} classes;"
-            f" {self.coverage:.2%} could be read"
-        )
-        table = self.per_class().query("images > 0").sort_values("top1", kind="stable")
-        return f"{head}\n{table.round(4).to_string()}" if labelled else head
-
-    def _repr_html_(self) -> str:
-        head = escape(str(self).split("\n", 1)[0])
-        return f"<p><b>{head}</b></p>{self.per_class().round(4).to_html()}"
 
 
 def zero_shot(

@@ -66,7 +66,7 @@ class PixtralClient(ClientBase):
     Raises:
         AuthError: There is no key for Mistral's own service; told before any request.
         UsageError: A setting cannot be right.
-        MissingExtra: mistralai is not installed.
+        MissingExtra: mistralai is not installed, or transformers for a local model.
 
     Examples:
         >>> from PIL import Image
@@ -365,7 +365,7 @@ class PixtralClient(ClientBase):
         Args:
             train: Records with labels, or with captions; or conversations: a JSONL file, or a folder of them.
             out: The folder of the run. The same call goes on with what is there.
-            labels: To choose from; `None` teaches captions.
+            labels: To choose from, for records; `None` teaches captions.
             val: What is held out: its loss is told beside that of training.
             config: The settings; `None` for `FineTuningConfig()`.
             backend: `"local"` or `"hosted"`.
@@ -376,7 +376,7 @@ class PixtralClient(ClientBase):
             What is to be waited for: `tuning.wait().model` is the `model` of a new client.
 
         Raises:
-            UsageError: There is nothing to learn from, or no model to start from.
+            UsageError: There is nothing to learn from, no model to start from, or `labels` with conversations.
             ConfigMismatch: The folder holds another run.
             RequestRefused: The service, or the installed mistralai, no longer fine-tunes; the files stay.
             ServiceError: As for `complete`; a hosted job only.

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from geovlm.sources.folder import FolderSource
     from geovlm.sources.huggingface import HuggingFaceSource
+    from geovlm.sources.kaggle import download_kaggle
     from geovlm.sources.shard_writer import write_shards
     from geovlm.sources.shards import ShardSource
     from geovlm.sources.table import TableSource
 
-__all__ = ["FolderSource", "HuggingFaceSource", "ShardSource", "TableSource", "write_shards"]
+__all__ = ["FolderSource", "HuggingFaceSource", "ShardSource", "TableSource", "download_kaggle", "write_shards"]
 
 _HOME_OF = {
     "FolderSource": "folder",
     "HuggingFaceSource": "huggingface",
     "ShardSource": "shards",
     "TableSource": "table",
+    "download_kaggle": "kaggle",
     "write_shards": "shard_writer",
 }
 

@@ -52,8 +52,8 @@ SMALL = 0.612
 # Directions that hardly vary are not stretched beyond this part of the mean variance.
 LEAST_VARIANCE = 1e-3
 
-# Of the rows as near as the k-th best, so many standard deviations keep all but one in a thousand.
-STRAY = 3.2
+# Three steps, each of which loses one in four thousand of the rows as near as the k-th best at so many deviations.
+STRAY = 3.5
 
 # Compare exactly at most this share of the rows.
 SHARE = 0.1

@@ -9,9 +9,9 @@ A batch lives in a directory::
     results/          the service's result lines, as they came
 """
 
+from geovlm.pixtral.batch.costs import BatchPlan
 from geovlm.pixtral.batch.job import BatchRun, BatchStatus, JobStatus
 from geovlm.pixtral.batch.options import BatchOptions
-from geovlm.pixtral.batch.planning import BatchPlan
 from geovlm.pixtral.batch.results import STATES, BatchResult, BatchRow, Strays
 
 __all__ = [

@@ -148,8 +148,9 @@ class _Crew:
             yield from self._finished()
 
     def _finished(self) -> Iterator[tuple[Line, ServiceError | None]]:
-        done, self._running = wait(self._running, return_when=FIRST_COMPLETED)
+        done, _ = wait(self._running, return_when=FIRST_COMPLETED)
         for future in done:
+            self._running.remove(future)  # one by one: what an interrupt leaves is still under way
             yield future.result()
 
 

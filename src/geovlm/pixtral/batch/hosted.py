@@ -167,7 +167,8 @@ class Jobs:
             self._service.call(lambda: self._service.cancel(job))
 
     def _look(self, shipment: Shipment) -> Shipment:
-        job = self._answer_about(shipment)
+        assert shipment.job is not None  # it was created
+        job = look(self._service, shipment.job)
         if job is None:
             reason = "the service no longer has the job"
             return self._ledger.step(shipment, "ended", status=GONE, reason=reason)
@@ -186,11 +187,6 @@ class Jobs:
         if cancelled(self._folder) and job.status != "CANCELLATION_REQUESTED":
             self._cancel(job.id)
         return shipment
-
-    def _answer_about(self, shipment: Shipment) -> Any:
-        job = shipment.job
-        assert job is not None  # it was created
-        return self._or_gone(lambda: self._service.get(job))
 
     def _bring_home(self, shipment: Shipment) -> None:
         brought = [
@@ -217,12 +213,22 @@ class Jobs:
             write_atomically(path, whole)
             return True
 
-        return bool(self._or_gone(once))
+        return bool(_or_gone(self._service, once))
 
-    def _or_gone(self, once: Callable[[], Any]) -> Any:
-        try:
-            return self._service.call(once)
-        except ServiceError as error:
-            if error.status == 404:
-                return None
-            raise
+
+def look(service: JobService, job: str) -> Any:
+    """A job as it is now; `None` if the service no longer has it.
+
+    Raises:
+        ServiceError: The service refused, or gave no answer.
+    """
+    return _or_gone(service, lambda: service.get(job))
+
+
+def _or_gone(service: JobService, once: Callable[[], Any]) -> Any:
+    try:
+        return service.call(once)
+    except ServiceError as error:
+        if error.status == 404:
+            return None
+        raise

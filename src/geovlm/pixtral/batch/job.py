@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import random
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,17 +10,18 @@ from attrs import frozen
 
 from geovlm import _progress
 from geovlm._files import locked, write_atomically
-from geovlm._parts import Parts, read_manifest
-from geovlm.errors import ConfigMismatch, RateLimited, ServiceUnavailable, UsageError
+from geovlm._parts import Parts
+from geovlm.errors import ConfigMismatch, UsageError
 from geovlm.pixtral.batch.direct import Requests
 from geovlm.pixtral.batch.files import cancel_path, cancelled
-from geovlm.pixtral.batch.hosted import Jobs
+from geovlm.pixtral.batch.hosted import GONE, Jobs, look
 from geovlm.pixtral.batch.ledger import Ledger
 from geovlm.pixtral.batch.planning import KIND, Task
 from geovlm.pixtral.batch.reading import Outcomes, table_of
 from geovlm.pixtral.batch.repeating import repeat
 from geovlm.pixtral.batch.results import BatchResult
 from geovlm.pixtral.batch.service import service_of
+from geovlm.pixtral.batch.waiting import Waiting, pending
 from geovlm.pixtral.models import Price
 
 if TYPE_CHECKING:
@@ -33,10 +32,6 @@ if TYPE_CHECKING:
     from geovlm.pixtral.client import PixtralClient
 
 __all__ = ["BatchRun", "BatchStatus", "JobStatus"]
-
-_logger = logging.getLogger(__name__)
-
-LONGEST_POLL = 60.0
 
 
 @frozen(kw_only=True)
@@ -98,8 +93,8 @@ class BatchRun:
         self.out = Path(out).expanduser()
         self._parts = Parts.open(self.out, kind=KIND)
         self._task = Task.of(self._parts.config)
-        about = (read_manifest(self.out) or {}).get("about", {})
-        self._url: str = about.get("base_url", "")
+        sending = Ledger.read(self.out).sending
+        self._url: str = sending["url"] if sending else ""
         self._client = client
         if client is not None:
             self._check(client)
@@ -155,12 +150,11 @@ class BatchRun:
             _must_be_sent(ledger, self.out)
             total = sum(shipment.requests for shipment in ledger.allowed())
             with _progress.bar(progress, total=total, desc=self._task.kind, unit="img") as bar:
-                while pending(ledger):
-                    _Waiting(self._sender(ledger), ledger, bar).run(poll=poll, patience=patience)
-                    outcomes = self._outcomes(ledger)
-                    if not cancelled(self.out):
-                        bar.total = (bar.total or 0) + repeat(self.out, self._parts, ledger, outcomes)
-            return self._result(ledger, self._outcomes(ledger), time.monotonic() - started)
+                outcomes = self._bring_home(ledger, bar, poll=poll, patience=patience)
+                while not cancelled(self.out) and (more := repeat(self.out, self._parts, ledger, outcomes)):
+                    bar.total = (bar.total or 0) + more
+                    outcomes = self._bring_home(ledger, bar, poll=poll, patience=patience)
+            return self._result(ledger, outcomes, time.monotonic() - started)
 
     def resume(self) -> Self:
         """Take up what failed, is missing, expired or was cancelled, and send it; attempts are counted anew.
@@ -203,9 +197,14 @@ class BatchRun:
 
     def _told(self, shipment: Shipment) -> str:
         if shipment.step == "created" and shipment.job is not None:
-            name, service = shipment.job, self._service()
-            return str(service.call(lambda: service.get(name)).status)
+            found = look(self._service(), shipment.job)
+            return GONE if found is None else str(found.status)
         return shipment.status or shipment.step
+
+    def _bring_home(self, ledger: Ledger, bar: Any, *, poll: float, patience: float) -> Outcomes:
+        if pending(ledger):
+            Waiting(self._sender(ledger), ledger, bar).run(poll=poll, patience=patience)
+        return self._outcomes(ledger)
 
     def _result(self, ledger: Ledger, outcomes: Outcomes, seconds: float) -> BatchResult:
         labels = self._task.labels
@@ -248,41 +247,6 @@ class BatchRun:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.out)!r})"
-
-
-class _Waiting:
-    """Looks until all is settled, rarer and rarer, through errors that may pass."""
-
-    def __init__(self, sender: Jobs | Requests, ledger: Ledger, bar: Any) -> None:
-        self._sender, self._ledger, self._bar = sender, ledger, bar
-        sender.told = self._show
-
-    def run(self, *, poll: float, patience: float) -> None:
-        pause, answered = poll, time.monotonic()
-        while True:
-            before = [shipment.step for shipment in self._ledger.shipments]
-            try:
-                self._sender.advance()
-                answered = time.monotonic()
-            except (ServiceUnavailable, RateLimited) as error:
-                if time.monotonic() - answered > patience:
-                    raise
-                _logger.warning("the batch goes on, and this is tried again: %s", error)
-            self._show()
-            if not pending(self._ledger):
-                return
-            moved = before != [shipment.step for shipment in self._ledger.shipments]
-            pause = poll if moved else min(pause * 1.5, max(LONGEST_POLL, poll))
-            time.sleep(pause * random.uniform(0.9, 1.1))  # noqa: S311 - so that many clients do not ask at once
-
-    def _show(self) -> None:
-        settled = {s.number: s.requests for s in self._ledger.shipments if s.step == "settled"}
-        self._bar.update(sum({**self._sender.progress, **settled}.values()) - self._bar.n)
-
-
-def pending(ledger: Ledger) -> bool:
-    """Whether something that may be sent has no results yet."""
-    return any(shipment.step != "settled" for shipment in ledger.allowed())
 
 
 def price_of(ledger: Ledger) -> Price | None:

@@ -1,24 +1,22 @@
-"""From records to request files on disk, and what sending them would cost."""
+"""From records to request files on disk."""
 
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from attrs import field, frozen
+from attrs import frozen
 
 from geovlm._parts import fill
 from geovlm._stream import map_batches
 from geovlm._tables import to_table
-from geovlm.errors import ImageError, UsageError
+from geovlm.errors import ImageError
 from geovlm.pixtral.batch.files import request_path
 from geovlm.pixtral.batch.ledger import extend
 from geovlm.pixtral.batch.spool import Spool
 from geovlm.pixtral.messages import classification_prompt
-from geovlm.pixtral.models import BATCH_DISCOUNT
 from geovlm.pixtral.parsing import LabelSet
 from geovlm.records import Failure
 
@@ -28,22 +26,19 @@ if TYPE_CHECKING:
 
     from geovlm._parts import Parts
     from geovlm.pixtral.batch.ledger import Ledger
-    from geovlm.pixtral.batch.options import BatchOptions, Means
+    from geovlm.pixtral.batch.options import BatchOptions
     from geovlm.pixtral.batch.spool import Line
-    from geovlm.pixtral.models import Price
     from geovlm.pixtral.requests import RequestBuilder
     from geovlm.pixtral.values import ChatRequest
     from geovlm.protocols import ImageSource
     from geovlm.records import Record, Report
 
-__all__ = ["KIND", "BatchPlan", "Task", "prepare"]
+__all__ = ["KIND", "Task", "prepare", "seal"]
 
 KIND = "batch"
 PART_SIZE = 512
 AHEAD = 16  # inputs a batch of the threads that encode
 COLUMNS = ("place", "custom_id", "file", "offset", "length", "tokens")
-# A cautious estimate: English has more characters a token, JSON and rare names fewer.
-CHARACTERS_A_TOKEN = 3
 
 
 @frozen(kw_only=True)
@@ -99,87 +94,6 @@ class Task:
         """The task of a run that was configured before."""
         labels = None if config["labels"] is None else LabelSet(config["labels"])
         return cls(kind=config["task"], labels=labels, context=config["context"])
-
-
-@frozen(kw_only=True)
-class BatchPlan:
-    """What a batch would send and cost; the requests are on disk already, and sending them takes no second encoding.
-
-    Args:
-        requests: How many.
-        failures: Inputs that cannot be sent.
-        image_tokens: Of all images, exactly as the model counts them.
-        text_tokens: Of all other text, estimated from its length, rather too many.
-        most_completion_tokens: If every answer is as long as it may be.
-        bytes: Of all request files.
-        jobs: Request files, which are jobs where the server has them.
-        means: How they travel.
-        price: Of a token; `None` where it is not known, as on a server of one's own.
-
-    Examples:
-        >>> from geovlm.pixtral import Price
-        >>> plan = BatchPlan(requests=2, image_tokens=760, text_tokens=300, most_completion_tokens=512, bytes=60_000,
-        ...     jobs=1, means="jobs", price=Price(prompt=0.15, completion=0.15))
-        >>> print(plan)
-        2 requests in 1 job, 0.1 MB; 760 image tokens, about 300 of text; at most $0.0001, with the batch discount
-    """
-
-    requests: int
-    image_tokens: int
-    text_tokens: int
-    most_completion_tokens: int
-    bytes: int
-    jobs: int
-    means: Means
-    price: Price | None
-    failures: tuple[Failure, ...] = field(default=(), repr=lambda value: f"<{len(value)}>")
-
-    @property
-    def cost(self) -> float | None:
-        """US dollars for what is read; answers come on top. `None` where the price is not known."""
-        return self._cost(0)
-
-    @property
-    def most_cost(self) -> float | None:
-        """US dollars if every answer is as long as it may be and every request is answered once."""
-        return self._cost(self.most_completion_tokens)
-
-    def _cost(self, written: int) -> float | None:
-        read = self.image_tokens + self.text_tokens
-        if self.price is None:
-            return None
-        return self.price.of(prompt_tokens=read, completion_tokens=written, batch=self.means == "jobs")
-
-    def check(self, max_cost: float | None) -> None:
-        """Raise if it may cost more than is allowed.
-
-        Raises:
-            UsageError: It may, or nobody knows.
-        """
-        if max_cost is None:
-            return
-        if isinstance(max_cost, bool) or not isinstance(max_cost, int | float) or not 0 <= max_cost < math.inf:
-            raise UsageError(f"max_cost is an amount of US dollars, not {max_cost!r}.")
-        if self.most_cost is None:
-            raise UsageError(
-                "max_cost needs a price, and none is known for this model on this server: give one with"
-                " options=BatchOptions(price=Price(prompt=…, completion=…)), 0 for a server of your own. Nothing was"
-                " sent."
-            )
-        if self.most_cost > max_cost:
-            raise UsageError(
-                f"This may cost ${self.most_cost:.4f}, which is more than max_cost={max_cost}: {self}. Nothing was"
-                " sent; allow more, or make it cheaper with image_tokens= or max_tokens= of the client."
-            )
-
-    def __str__(self) -> str:
-        jobs = f"{self.jobs} {'job' if self.jobs == 1 else 'jobs'}" if self.means == "jobs" else "single requests"
-        discount = ", with the batch discount" if self.means == "jobs" and BATCH_DISCOUNT != 1 else ""
-        cost = "cost unknown: no price is known" if self.most_cost is None else f"at most ${self.most_cost:.4f}"
-        return (
-            f"{self.requests} requests in {jobs}, {self.bytes / 1e6:.1f} MB; {self.image_tokens} image tokens, about"
-            f" {self.text_tokens} of text; {cost}{discount if self.most_cost is not None else ''}"
-        )
 
 
 def prepare(
@@ -258,23 +172,3 @@ def _add(shipment: dict[str, Any], row: dict[str, Any]) -> None:
     shipment["requests"] += 1
     shipment["image_tokens"] += row["tokens"]
     extend(shipment["places"], row["place"])
-
-
-def plan_of(
-    ledger: Ledger, builder: RequestBuilder, task: Task, *, report: Report, means: Means, price: Price | None
-) -> BatchPlan:
-    """What the shipments that are sent for the first time amount to."""
-    first = [shipment for shipment in ledger.shipments if shipment.attempt == 1]
-    count = sum(shipment.requests for shipment in first)
-    text = len(task.text(builder))
-    return BatchPlan(
-        requests=count,
-        image_tokens=sum(shipment.image_tokens for shipment in first),
-        text_tokens=count * (math.ceil(text / CHARACTERS_A_TOKEN) + 8),
-        most_completion_tokens=count * builder.max_tokens,
-        bytes=sum(shipment.bytes for shipment in first),
-        jobs=len(first),
-        means=means,
-        price=price,
-        failures=report.failures,
-    )

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from geovlm._files import locked
 from geovlm._parts import Parts
 from geovlm.errors import ConfigMismatch, UsageError
+from geovlm.pixtral.batch.costs import BatchPlan, plan_of
 from geovlm.pixtral.batch.job import BatchRun
 from geovlm.pixtral.batch.ledger import Ledger
 from geovlm.pixtral.batch.options import BatchOptions
-from geovlm.pixtral.batch.planning import KIND, BatchPlan, Task, plan_of, prepare, seal
+from geovlm.pixtral.batch.planning import KIND, Task, prepare, seal
 from geovlm.pixtral.batch.service import service_of
 from geovlm.pixtral.models import BATCH_DISCOUNT, Price, find_model
 
@@ -47,7 +48,7 @@ def start(
     folder, service = Path(out).expanduser(), service_of(client)
     weights = None if service.local is None else service.local.fingerprint
     config = {**task.config(client.requests), "weights": weights}
-    parts = Parts(folder, kind=KIND, config=config, about={"base_url": client.base_url})
+    parts = Parts(folder, kind=KIND, config=config)
     report = prepare(parts, source, task, client.requests, options, progress=progress)
     with locked(folder), Ledger.open(folder) as ledger:
         _note(ledger, report)
@@ -59,7 +60,7 @@ def start(
         if dry_run:
             return plan
         run = BatchRun(folder, client=client)
-        _allow(ledger, plan, options, max_cost=max_cost, max_tokens=client.requests.max_tokens)
+        _allow(ledger, plan, options, client, max_cost=max_cost)
     run.submit()
     return run
 
@@ -91,17 +92,20 @@ def _price(service: JobService, means: Means, options: BatchOptions) -> Price | 
     return known.price if known and (means == "jobs" or service.is_hosted) else None
 
 
-def _allow(ledger: Ledger, plan: BatchPlan, options: BatchOptions, *, max_cost: float | None, max_tokens: int) -> None:
+def _allow(
+    ledger: Ledger, plan: BatchPlan, options: BatchOptions, client: PixtralClient, *, max_cost: float | None
+) -> None:
     price = plan.price
     ledger.append(
         "sending",
+        url=client.base_url,
         means=plan.means,
         until=len(ledger.shipments),
         max_cost=max_cost,
         price=None if price is None else [price.prompt, price.completion],
         share=BATCH_DISCOUNT if plan.means == "jobs" else 1.0,
         text_tokens=plan.text_tokens // max(1, plan.requests),
-        max_tokens=max_tokens,
+        max_tokens=client.requests.max_tokens,
         max_attempts=options.max_attempts,
         max_requests=options.max_requests,
         max_bytes=options.max_bytes,

@@ -9,7 +9,7 @@ from geovlm.errors import ModelRetired, RequestRefused
 from geovlm.pixtral._compat import library
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from geovlm.pixtral._policy import Caller
@@ -55,7 +55,7 @@ class TuningService:
 
     def create(self, *, training_files: Sequence[str], **settings: Any) -> dict[str, Any]:
         """Make a job that waits to be started, or find the one that an earlier attempt made."""
-        wanted = {"training_files": list(training_files), "model": settings["model"], "suffix": settings["suffix"]}
+        wanted = {**settings, "training_files": list(training_files)}
 
         def once() -> dict[str, Any]:
             found = self._find(wanted)
@@ -77,13 +77,10 @@ class TuningService:
         while True:
             listed = _plain(self._jobs.list(page=page, page_size=PAGE, model=wanted["model"], created_by_me=True))
             jobs: list[dict[str, Any]] = listed.get("data") or []
-            for job in jobs:
-                same = all((job.get(name) or None) == (value or None) for name, value in wanted.items())
-                if same and job["status"] in ("QUEUED", "VALIDATING", "VALIDATED") and not job.get("auto_start"):
-                    return job
+            found = next((job for job in jobs if _is_waiting(job) and _is_as_wanted(job, wanted)), None)
+            if found is not None or len(jobs) < PAGE:
+                return found
             page += 1
-            if len(jobs) < PAGE:
-                return None
 
     def get(self, job: str) -> dict[str, Any]:
         """What is known of a job."""
@@ -114,6 +111,20 @@ class TuningService:
             raise RequestRefused(
                 f"The service does not fine-tune this: {error} {self._instead}", status=error.status
             ) from error
+
+
+def _is_waiting(job: Mapping[str, Any]) -> bool:
+    return job["status"] in ("QUEUED", "VALIDATING", "VALIDATED") and not job.get("auto_start")
+
+
+def _is_as_wanted(job: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a job has these settings; it may have more, which the service has chosen."""
+    return all(
+        _is_as_wanted(job.get(name) or {}, value)
+        if isinstance(value, dict)
+        else (job.get(name) or None) == (value or None)
+        for name, value in wanted.items()
+    )
 
 
 def _plain(answer: Any) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class FineTuningConfig:
         max_grad_norm: Longer gradients are scaled to this length; `None` leaves them.
         precision: Of the frozen weights; adapters are float32. `"auto"` is bfloat16 where the device computes in it.
         gradient_checkpointing: Compute activations again in the backward pass: less memory, a third more time.
-        device: `None` takes the first GPU, or the CPU if there is none.
+        device: `None` is that of a local client; else the first GPU, or the CPU if there is none.
         checkpoint_interval: Steps between checkpoints; `None` paces them so that writing takes at most about 5 % of the
             time.
         checkpoints_kept: The newest so many stay on disk.

@@ -103,7 +103,8 @@ class HostedTuning:
     @property
     def events(self) -> tuple[TuningEvent, ...]:
         """What happened, as last told, in order."""
-        told = sorted(self._job.get("events") or [], key=lambda event: event["created_at"])
+        # The service tells the newest first.
+        told = (self._job.get("events") or [])[::-1]
         return tuple(
             TuningEvent(
                 name=event["name"],

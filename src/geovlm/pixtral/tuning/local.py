@@ -182,7 +182,7 @@ class LocalTuning:
 def _report(data: ChatData, examples: Examples) -> Report:
     """What became of every record: of those that could not be exported, and of those that could not be learned from."""
     failures = [*data.report.failures, *examples.failures]
-    return Report(stage="fine-tune", done=examples.conversations, failures=failures, seconds=0.0)
+    return Report(stage="fine-tune", done=examples.conversations, failures=failures)
 
 
 def _dumped(report: Report) -> dict[str, Any]:
@@ -191,4 +191,4 @@ def _dumped(report: Report) -> dict[str, Any]:
 
 def _loaded(value: dict[str, Any]) -> Report:
     failures = [Failure(**failure) for failure in value["failures"]]
-    return Report(stage="fine-tune", done=value["done"], failures=failures, seconds=0.0)
+    return Report(stage="fine-tune", done=value["done"], failures=failures)

@@ -58,11 +58,12 @@ def start_local(
     renderer = Renderer(folder.processor()) if own is None or base is not None else own.renderer
     asks = evolve(requests, encoding=evolve(requests.encoding, grid=renderer.grid))
     data = _prepared(train, val, labels=labels, requests=asks, out=Path(out), progress=progress)
+    settings = config or FineTuningConfig()
     return LocalTuning(
         base=folder,
         renderer=renderer,
         data=data,
-        config=config or FineTuningConfig(),
+        config=evolve(settings, device=str(own.device)) if own and settings.device is None else settings,
         out=Path(out).absolute(),
         release=own.release if own else lambda: None,
     )
@@ -103,6 +104,8 @@ def _prepared(
     out: Path,
     progress: bool | None,
 ) -> TuningData:
+    if labels is not None and _is_path(train):
+        raise UsageError("Conversations in files have their answers already; leave labels= out.")
     known = None if labels is None else as_labels(labels)
     return prepare(train, val, labels=known, requests=requests, out=out.absolute(), progress=progress)
 
