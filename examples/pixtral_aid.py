@@ -2,10 +2,11 @@
 
     python examples/pixtral_aid.py path/to/AID --limit 60
 
-The folder has one folder of images a class. By itself the program runs offline: a server on this machine speaks
-Mistral's API, and behind it answers a tiny model of random weights. What it says is nonsense at first; the steps, the
-files and the counting are those of a real run. Its server forgets everything at the end, so a second offline run needs
-another `--out`; a real run goes on with the same one. One argument changes the server:
+The folder has one folder of images a class, or a `captions.json` (Karpathy-style, with `class`). By itself the program
+runs offline: a server on this machine speaks Mistral's API, and behind it answers a tiny model of random weights. What
+it says is nonsense at first; the steps, the files and the counting are those of a real run. Its server forgets
+everything at the end, so a second offline run needs another `--out`; a real run goes on with the same one. One argument
+changes the server:
 
     --server mistral                  Mistral's own, with MISTRAL_API_KEY
     --server http://localhost:8000    one's own, such as `vllm serve mistralai/Pixtral-12B-2409`
@@ -86,7 +87,12 @@ def setting(arguments: argparse.Namespace, labels: Sequence[str]) -> Iterator[Se
             yield Setting(client=client, base=arguments.base)
 
 
-def some(data: gv.FolderSource, limit: int | None) -> gv.Dataset:
+def read(folder: Path) -> gv.ImageSource:
+    table = folder / "captions.json"
+    return gv.TableSource(table) if table.exists() else gv.FolderSource(folder)
+
+
+def some(data: gv.ImageSource, limit: int | None) -> gv.Dataset:
     """The first scenes of as many classes as there can be with at least `FEWEST` each."""
     whole = gv.Dataset.from_records(data)
     if limit is None:
@@ -100,7 +106,7 @@ def some(data: gv.FolderSource, limit: int | None) -> gv.Dataset:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="a folder with one folder of images a class")
+    parser.add_argument("data", type=Path, help="a folder with one folder of images a class, or with captions.json")
     parser.add_argument("--server", default="offline", help="offline, mistral, or an address")
     parser.add_argument("--model", help="its id at the server")
     parser.add_argument("--base", type=Path, help="a folder with the weights to fine-tune")
@@ -110,7 +116,7 @@ def main() -> None:
     arguments = parser.parse_args()
     out = arguments.out
 
-    data = some(gv.FolderSource(arguments.data), arguments.limit)
+    data = some(read(arguments.data), arguments.limit)
     labels = data.labels
     train, test = gv.stratified_split(data, test=0.2, seed=42)
     print(f"{len(train)} scenes to learn from, {len(test)} to measure on, {len(labels)} classes")
