@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("geovlm", deadline=None)
+settings.load_profile("geovlm")
 
 # Set before any Hugging Face library is imported: a test that asks a hub for weights must fail, not wait.
 os.environ["HF_HUB_OFFLINE"] = "1"
