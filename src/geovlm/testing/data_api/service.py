@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from geovlm.testing._loopback import Response
 from geovlm.testing.data_api import wire
 from geovlm.testing.data_api.commands import command_name, run_command
 from geovlm.testing.data_api.errors import CommandFailure
 from geovlm.testing.data_api.faults import Faults
 from geovlm.testing.data_api.log import RequestLog, RequestRecord
 from geovlm.testing.data_api.requests import Request
-from geovlm.testing.data_api.responses import Response, answered, failed
+from geovlm.testing.data_api.responses import CONTENT_TYPE, answered, failed
 from geovlm.testing.data_api.store import Database
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ _logger = logging.getLogger(__name__)
 
 _PATH = re.compile(r"(?:/api/json)?/v1(?:/(?P<keyspace>[^/]+)(?:/(?P<collection>[^/]+))?)?/?")
 
-NOT_FOUND = Response(status=404)
-_TOO_LARGE = Response(status=413, closes=True)
+NOT_FOUND = Response(status=404, content_type=CONTENT_TYPE)
+_TOO_LARGE = Response(status=413, content_type=CONTENT_TYPE, closes=True)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from geovlm.testing.mistral_api.wire import Refused, Request, Response, answered, page_of
+from geovlm.testing.mistral_api.wire import Refused, Request, answered, page_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from geovlm.testing._loopback import Response
     from geovlm.testing.mistral_api.chat import Chat
     from geovlm.testing.mistral_api.files import Files
     from geovlm.testing.mistral_api.ids import Ids

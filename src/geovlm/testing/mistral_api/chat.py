@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from geovlm.testing.mistral_api.brains import Brain, chunks_of, describe, sizes_of, text_of
 from geovlm.testing.mistral_api.log import Charge
-from geovlm.testing.mistral_api.wire import Refused, Request, Response, answered
+from geovlm.testing.mistral_api.wire import Refused, Request, answered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from geovlm.testing._loopback import Response
     from geovlm.testing.mistral_api.log import RequestLog
     from geovlm.testing.mistral_api.models import Models, Served
 

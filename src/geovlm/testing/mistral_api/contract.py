@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from geovlm.testing.mistral_api.wire import Request, Response
+    from geovlm.testing._loopback import Response
+    from geovlm.testing.mistral_api.wire import Request
 
 MOST_PROBLEMS = 5
 

@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from geovlm.testing._loopback import Response
 from geovlm.testing.mistral_api.multipart import read_form
-from geovlm.testing.mistral_api.wire import Refused, Request, Response, answered, page_of
+from geovlm.testing.mistral_api.wire import Refused, Request, answered, page_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from geovlm.pixtral.models import MODELS, find_model
 from geovlm.pixtral.tokens import PIXTRAL_GRID, VisionGrid
-from geovlm.testing.mistral_api.wire import Refused, Request, Response, answered
+from geovlm.testing.mistral_api.wire import Refused, Request, answered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from geovlm.testing._loopback import Response
 
 TUNABLE = ("pixtral-12b-2409",)
 

@@ -12,12 +12,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from geovlm.testing.mistral_api.log import RequestRecord
 from geovlm.testing.mistral_api.multipart import read_form
-from geovlm.testing.mistral_api.wire import Refused, Request, Response, answered
+from geovlm.testing.mistral_api.wire import Refused, Request, answered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from email.message import Message
 
+    from geovlm.testing._loopback import Response
     from geovlm.testing.mistral_api.contract import Contract
     from geovlm.testing.mistral_api.faults import Faults
     from geovlm.testing.mistral_api.log import RequestLog

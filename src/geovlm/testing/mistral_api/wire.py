@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from geovlm.testing._loopback import Response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,25 +79,6 @@ class Request:
     def many(self, name: str) -> list[str]:
         """All values of a query parameter."""
         return [value for key, value in self.query if key == name]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Response:
-    """An HTTP response.
-
-    Args:
-        status: of HTTP.
-        body: in full.
-        content_type: of the body.
-        headers: others.
-        sent: bytes of the body after which the connection breaks, None to send all.
-    """
-
-    status: int = 200
-    body: bytes = b""
-    content_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    sent: int | None = None
 
 
 def answered(value: Any, status: int = 200) -> Response:
