@@ -107,6 +107,34 @@ class LoopbackFault:
 
 
 F = TypeVar("F", bound=LoopbackFault)
+R = TypeVar("R")
+
+
+class RecordLog(Generic[R]):
+    """What requests came, in the order of their answers; safe to read while requests come."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records: list[R] = []
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def records(self) -> list[R]:
+        """The requests so far."""
+        with self._lock:
+            return list(self._records)
+
+    def add(self, record: R) -> None:
+        """Note a request."""
+        with self._lock:
+            self._records.append(record)
+
+    def clear(self) -> None:
+        """Forget all requests."""
+        with self._lock:
+            self._records.clear()
 
 
 @dataclass

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from dataclasses import dataclass
+
+from geovlm.testing._loopback import RecordLog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,21 +33,8 @@ class RequestRecord:
     fault: str | None = None
 
 
-class RequestLog:
+class RequestLog(RecordLog[RequestRecord]):
     """All requests in the order of their answers; safe to read while requests come."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._records: list[RequestRecord] = []
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @property
-    def records(self) -> list[RequestRecord]:
-        """The requests so far."""
-        with self._lock:
-            return list(self._records)
 
     @property
     def commands(self) -> Counter[str]:
@@ -59,13 +47,3 @@ class RequestLog:
             command in {None, record.command} and status in {None, record.status} and fault in {None, record.fault}
             for record in self.records
         )
-
-    def add(self, record: RequestRecord) -> None:
-        """Note a request."""
-        with self._lock:
-            self._records.append(record)
-
-    def clear(self) -> None:
-        """Forget all requests."""
-        with self._lock:
-            self._records.clear()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
+
+from geovlm.testing._loopback import RecordLog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,22 +57,12 @@ class Charge:
     custom_id: str | None = None
 
 
-class RequestLog:
+class RequestLog(RecordLog[RequestRecord]):
     """All requests in the order of their answers, and all charges; safe to read while requests come."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._records: list[RequestRecord] = []
+        super().__init__()
         self._charges: list[Charge] = []
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @property
-    def records(self) -> list[RequestRecord]:
-        """The requests so far."""
-        with self._lock:
-            return list(self._records)
 
     @property
     def charges(self) -> list[Charge]:
@@ -100,11 +91,6 @@ class RequestLog:
             for record in self.records
         )
 
-    def add(self, record: RequestRecord) -> None:
-        """Note a request."""
-        with self._lock:
-            self._records.append(record)
-
     def charge(self, charge: Charge) -> None:
         """Note a completion that is paid for."""
         with self._lock:
@@ -112,6 +98,6 @@ class RequestLog:
 
     def clear(self) -> None:
         """Forget all requests and charges."""
+        super().clear()
         with self._lock:
-            self._records.clear()
             self._charges.clear()
