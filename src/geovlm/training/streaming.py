@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from geovlm.training.config import TrainingConfig
     from geovlm.training.pixels import Prepare
 
-# Pairs that are shuffled together; a few MB of memory. Fewer read a disk that does not like to jump more in order.
+# Pairs that are shuffled together; half a MB of memory. Fewer read a disk that does not like to jump more in order.
 WINDOW = 1 << 15
 # The start of a pair that its shard does not hold any more.
 LOST = -1
@@ -60,11 +60,10 @@ class _Window:
 
 @frozen(kw_only=True)
 class _Opened:
-    """Each pair of a window in the order in which it is seen: its shard, where it begins there, and its draws."""
+    """Each pair of a window in the order in which it is seen: its shard, and where it begins there."""
 
     shard: NDArray[np.int64]
     start: NDArray[np.int64]
-    draws: NDArray[np.float64]
 
 
 class ShardBatches:
@@ -128,7 +127,9 @@ class ShardBatches:
                 while place >= window.first + window.size:
                     window, rows = next(opened)
                 at = place - window.first
-                yield int(rows.shard[at]), int(rows.start[at]), rows.draws[at]
+                # Drawn when due: kept, they would be most of the memory of a window.
+                draws = np.random.default_rng([self._config.seed, epoch, 0, place]).random(1 + DRAWS)
+                yield int(rows.shard[at]), int(rows.start[at]), draws
 
     def _opened(self, epoch: int, place: int) -> Iterator[tuple[_Window, _Opened]]:
         """Windows from the one with a place in the epoch; the next is opened while one is in use."""
@@ -156,13 +157,11 @@ class ShardBatches:
             yield _Window(number=number, shards=tuple(shards), first=first, size=size)
 
     def _open(self, epoch: int, window: _Window) -> _Opened:
-        rng = np.random.default_rng([self._config.seed, epoch, window.number])
-        order = rng.permutation(window.size)
+        order = np.random.default_rng([self._config.seed, epoch, 1, window.number]).permutation(window.size)
         starts = [self._starts(shard) for shard in window.shards]
         return _Opened(
             shard=np.repeat(window.shards, [len(places) for places in starts])[order],
             start=np.concatenate(starts)[order],
-            draws=rng.random((window.size, 1 + DRAWS)),
         )
 
     def _starts(self, shard: int) -> NDArray[np.int64]:
