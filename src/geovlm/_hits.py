@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any, overload
 import pandas as pd
 from attrs import field, frozen
 
+from geovlm._geojson import Feature, feature, to_frame, write_features
 from geovlm._html import Section, card_strip, results_page
+from geovlm._places import Place, Places
+from geovlm._regions import geometry_of, regions
 from geovlm.records import Footprint
 
 if TYPE_CHECKING:
     import os
+
+    import geopandas as gpd
 
     from geovlm.protocols import Matches
 
@@ -28,6 +33,7 @@ class Hit:
     Args:
         id: Its name in the store.
         score: Cosine between the query and the scene, −1 to 1.
+        probability: Of the query among the texts that it was held against, 0 to 1; `None` if it was held against none.
         uri: Where its image is, when that is known.
         label: Its class, when it has one.
         footprint: Where it lies on the Earth, when that is known.
@@ -36,6 +42,7 @@ class Hit:
 
     id: str
     score: float
+    probability: float | None = None
     uri: str | None = None
     label: str | None = None
     footprint: Footprint | None = None
@@ -66,11 +73,61 @@ class Hits(Sequence[Hit]):
 
     def __repr__(self) -> str:
         head = f"{len(self)} hits for {self.query}"
-        return "\n".join([head, *(f"{hit.score:8.4f}  {hit.id}  {hit.label or ''}".rstrip() for hit in self)])
+        return "\n".join([head, *map(_line, self)])
 
     def to_pandas(self) -> pd.DataFrame:
-        """A table with one row a hit: id, score, uri, label, footprint, then the rest of the metadata by name."""
+        """A table with one row a hit: id, score, uri, label, footprint, then the rest of the metadata by name.
+
+        Hits that have a probability have it beside the score.
+        """
         return pd.DataFrame([_to_row(hit) for hit in self], columns=None if len(self) else list(_COLUMNS))
+
+    def to_geojson(self, path: str | os.PathLike[str]) -> Path:
+        """Write the hits as GeoJSON, each its footprint; the geometry of a hit without one is null.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        return write_features(path, map(_to_feature, self))
+
+    def to_geodataframe(self) -> gpd.GeoDataFrame:
+        """The table of `to_pandas` as a `geopandas.GeoDataFrame` in WGS 84, with footprints as geometries.
+
+        Raises:
+            MissingExtra: geopandas is not installed.
+        """
+        return to_frame([_to_feature(hit) for hit in self], [name for name in _COLUMNS if name != "footprint"])
+
+    def places(self) -> Places:
+        """The hits on the map: footprints that overlap or touch are one place.
+
+        Raises:
+            MissingExtra: shapely is not installed.
+
+        Examples:
+            >>> boxes = {"a": (0, 0, 1, 1), "b": (5, 0, 6, 1), "c": (1, 0, 2, 1)}
+            >>> found = {key: Footprint(west=w, south=s, east=e, north=n) for key, (w, s, e, n) in boxes.items()}
+            >>> hits = Hits(tuple(Hit(id=key, score=0.3, footprint=box) for key, box in found.items()), query="“sand”")
+            >>> print(hits.places())
+            2 places of 3 hits for “sand”
+              0.3000  24,616,927,788 m²  2 hits at    1.00000    0.50000  a, c
+              0.3000  12,308,463,894 m²  1 hit  at    5.50000    0.50000  b
+        """
+        placed = tuple(hit for hit in self if hit.footprint is not None)
+        found = regions([hit.footprint for hit in placed if hit.footprint is not None])
+        return Places(
+            tuple(
+                Place(
+                    geometry=region.geometry,
+                    footprint=region.footprint,
+                    area=region.area,
+                    hits=Hits(tuple(placed[member] for member in region.members), query=self.query),
+                )
+                for region in found
+            ),
+            query=self.query,
+            unplaced=len(self) - len(placed),
+        )
 
     def save_html(self, path: str | os.PathLike[str]) -> Path:
         """Write a page with the pictures inside it, to look at or to pass on.
@@ -88,18 +145,33 @@ class Hits(Sequence[Hit]):
         return f"<p>{len(self)} hits for {escape(self.query)}</p>{card_strip(self[:PICTURES_IN_A_NOTEBOOK])}{more}"
 
 
+def _line(hit: Hit) -> str:
+    sure = "" if hit.probability is None else f"  {hit.probability:6.1%}"
+    return f"{hit.score:8.4f}{sure}  {hit.id}  {hit.label or ''}".rstrip()
+
+
 _COLUMNS = ("id", "score", "uri", "label", "footprint")
 
 
 def _to_row(hit: Hit) -> dict[str, Any]:
-    own = {"id": hit.id, "score": hit.score, "uri": hit.uri, "label": hit.label, "footprint": hit.footprint}
-    kept_apart = {"id": "metadata_id", "score": "metadata_score"}
+    own: dict[str, Any] = {"id": hit.id, "score": hit.score}
+    if hit.probability is not None:
+        own["probability"] = hit.probability
+    own |= {"uri": hit.uri, "label": hit.label, "footprint": hit.footprint}
+    kept_apart = {str(name): f"metadata_{name}" for name in ("id", "score", "probability") if name in own}
     rest = {
         kept_apart.get(name, name): value
         for name, value in hit.metadata.items()
         if name not in ("uri", "label", "footprint")
     }
     return own | rest
+
+
+def _to_feature(hit: Hit) -> Feature:
+    properties = {name: value for name, value in _to_row(hit).items() if name != "footprint"}
+    if hit.footprint is None:
+        return feature(None, properties, None)
+    return feature(geometry_of(hit.footprint), properties, hit.footprint.bounds)
 
 
 def to_hits(found: Matches, query: str) -> Hits:

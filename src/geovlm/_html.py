@@ -132,9 +132,13 @@ def _card(hit: Hit) -> str:
         if line is not None
     )
     return (
-        f'<figure class="gv-card"><div class="gv-picture">{_picture(hit)}<span class="gv-score">{hit.score:.3f}</span>'
+        f'<figure class="gv-card"><div class="gv-picture">{_picture(hit)}<span class="gv-score">{_score(hit)}</span>'
         f'</div><figcaption class="gv-text">{text}</figcaption></figure>'
     )
+
+
+def _score(hit: Hit) -> str:
+    return f"{hit.score:.3f}" if hit.probability is None else f"{hit.score:.3f} · {hit.probability:.0%}"
 
 
 def _picture(hit: Hit) -> str:

@@ -5,37 +5,33 @@ from __future__ import annotations
 import os
 from itertools import islice
 from operator import length_hint
-from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-
-import numpy as np
-from PIL import Image
+from typing import TYPE_CHECKING, Any, Literal
 
 from geovlm import _progress
-from geovlm._hits import Hit, Hits, to_hits
+from geovlm._hits import Hit, Hits
 from geovlm._parts import IdSet
+from geovlm._places import Place, Places
+from geovlm._search.answer import answer
+from geovlm._search.area import narrowed
+from geovlm._search.diversity import candidates, check_diversity
+from geovlm._search.question import Query, Reader
+from geovlm._search.texts import TextVectors
 from geovlm._tables import to_metadata
 from geovlm._vectors import check_count
 from geovlm.embedding import Embeddings, embed
 from geovlm.errors import ConfigMismatch, ImageError, UsageError
-from geovlm.filters import parse_filter
-from geovlm.imaging import open_image
 from geovlm.protocols import Encoder, VectorStore
 from geovlm.records import Failure, Record, Report
 from geovlm.stores.numpy import NumpyStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
+    from geovlm._search.question import Examples
     from geovlm.protocols import Where
 
-__all__ = ["Hit", "Hits", "Index", "Query"]
-
-Query: TypeAlias = "str | Path | Image.Image | NDArray[np.floating[Any]]"
-"""What can be asked: a text, the path of an image or an image, or a vector of shape `(dim,)`."""
+__all__ = ["Hit", "Hits", "Index", "Place", "Places", "Query"]
 
 # Records embedded between two writes to the store: enough that the pipeline seldom runs dry, little enough to hold.
 RECORDS_A_WRITE = 4096
@@ -52,6 +48,7 @@ class Index:
         ConfigMismatch: The store holds another encoder's vectors.
 
     Examples:
+        >>> from PIL import Image
         >>> from geovlm.testing import HashEncoder
         >>> index = Index(HashEncoder())
         >>> scenes = [Record(id=c, image=Image.new("RGB", (8, 8), c), meta={"year": 2024}) for c in ("red", "blue")]
@@ -69,6 +66,7 @@ class Index:
         self.encoder = encoder
         self.store: VectorStore = NumpyStore() if store is None else store
         self.store.bind(dim=encoder.dim, fingerprint=encoder.fingerprint)
+        self._texts = TextVectors()
 
     def __len__(self) -> int:
         return self.store.count()
@@ -147,49 +145,69 @@ class Index:
                 bar.update(made.report.failed)
         return done, failures
 
-    def search(self, query: Query, *, limit: int = 10, where: Where | None = None) -> Hits:
+    def search(
+        self,
+        query: Query | None = None,
+        *,
+        limit: int = 10,
+        where: Where | None = None,
+        within: Any = None,
+        templates: str | Sequence[str] | None = None,
+        more: Examples = (),
+        less: Examples = (),
+        diversity: float = 0.0,
+        against: bool | str | Sequence[str] = False,
+    ) -> Hits:
         """Find the scenes that fit best.
 
         Args:
-            query: A text; a `Path` or a PIL image for scenes like that one; a vector of shape `(dim,)`.
+            query: A text; a `Path`, a PIL image, a `Record` or a `Hit` for scenes like that one; a vector of shape
+                `(dim,)`. It may be left out if there is `more`.
             limit: How many hits at most.
             where: A filter on metadata, such as `{"year": {"$gte": 2024}}`; see `geovlm.filters`.
+            within: Only scenes whose footprint lies in this area: a `Footprint`, `(west, south, east, north)` in
+                degrees, or a polygon of shapely or in GeoJSON. Those that only touch an area are found by
+                `where={"footprint": {"$intersects": area}}`.
+            templates: Names of sets in `geovlm.prompts.TEMPLATES`, or templates with one `{}` each, into which the
+                query is put; what is searched for is the mean of them all.
+            more: Relevance feedback: scenes that are right. Each is an id in the store or a hit, the path of an image,
+                an image or a record, or a vector; one of them or several.
+            less: Scenes that are wrong, in the same way. Without `more`, scenes near the query are looked up first, to
+                tell what sets the wrong ones apart.
+            diversity: 0 for the nearest scenes, up to 1 for scenes that differ from each other: maximal marginal
+                relevance among five times as many as asked for, 1,000 at most. The hits come in the order in which
+                they were chosen, the nearest first.
+            against: What else a scene may show, one text or several; `True` for common land covers
+                (`geovlm.prompts.contrast`). Each hit is then told how probable the query is among these texts; which
+                hits there are, and their order, stays the same.
 
         Returns:
-            The hits, best first; none if the index is empty or nothing passes the filter.
+            The hits, best first; none if the index is empty or nothing passes the filter. With feedback their scores
+            are cosines with the moved query.
 
         Raises:
-            UsageError: The query, the limit or the filter cannot be right.
-            ImageError: The query image cannot be read.
+            UsageError: An argument cannot be right, or an example is not in the store.
+            UnknownName: No set of templates has that name.
+            ImageError: An image cannot be read.
+            MissingExtra: `within` is a polygon, and shapely is not installed.
+
+        Examples:
+            >>> from PIL import Image
+            >>> from geovlm.testing import HashEncoder
+            >>> index, colours = Index(HashEncoder()), ("red", "green", "blue")
+            >>> report = index.add(Record(id=name, image=Image.new("RGB", (8, 8), name)) for name in colours)
+            >>> [hit.id for hit in index.search("red", more="blue", less="green")]
+            ['red', 'blue', 'green']
+            >>> hit = index.search("something blue", against=["something red", "something green"])[0]
+            >>> hit.id, round(hit.probability, 3)
+            ('blue', 1.0)
         """
-        count = check_count(limit, name="limit")
-        parse_filter(where)
-        vector, asked = self._vector(query)
-        found = self.store.query(vector[None, :], count, where=where)[0]
-        return to_hits(found, asked)
-
-    def _vector(self, query: Query) -> tuple[NDArray[np.floating[Any]], str]:
-        if isinstance(query, str):
-            return self.encoder.encode_texts([_checked_text(query)])[0], f"“{query}”"
-        if isinstance(query, Path):
-            return self.encoder.encode_images([open_image(query)])[0], f"the image {query.name}"
-        if isinstance(query, Image.Image):
-            return self.encoder.encode_images([open_image(query)])[0], "an image"
-        vector = np.asarray(query)
-        if vector.shape != (self.encoder.dim,) or vector.dtype.kind not in "fiu":
-            raise UsageError(
-                f"A query is a text, a Path or a PIL image, or a vector of shape ({self.encoder.dim},); not a"
-                f" {type(query).__name__} of shape {vector.shape}."
-            )
-        return vector, "a vector"
-
-
-def _checked_text(query: str) -> str:
-    if not query.strip():
-        raise UsageError("The query is empty; say in words what the scenes should show.")
-    if Path(query).suffix.lower() in Image.registered_extensions() and Path(query).is_file():
-        raise UsageError(f"{query!r} is a text here, and also a file; to search by that image, pass Path({query!r}).")
-    return query
+        count, share = check_count(limit, name="limit"), check_diversity(diversity)
+        rows = narrowed(where, within)
+        reader = Reader(self.encoder, self.store, self._texts)
+        question = reader.read(query, templates=templates, more=more, less=less, against=against)
+        found = self.store.query(question.vector[None, :], candidates(count, share), where=rows)[0]
+        return answer(self.store, question, found, limit=count, diversity=share)
 
 
 def _unlike_before(

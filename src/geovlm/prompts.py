@@ -5,18 +5,60 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from geovlm._vocabulary import LAND_COVERS, NAMES, OTHER_THINGS, SYNONYMS, things_in, words_of
 from geovlm.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["TEMPLATES", "clean_class_name", "fill_templates", "resolve_templates"]
+__all__ = [
+    "CONTRAST",
+    "SYNONYMS",
+    "TEMPLATES",
+    "clean_class_name",
+    "contrast",
+    "fill_templates",
+    "resolve_templates",
+    "synonyms",
+]
+
+_VIEWS = (
+    *("a satellite image", "a satellite photo", "an aerial image", "an aerial photo", "a remote sensing image"),
+    *("an overhead image", "a drone photo", "an orthophoto"),
+)
+
+
+def _of_views(forms: Sequence[str]) -> tuple[str, ...]:
+    """Each form with each kind of picture: `{view}` is "a satellite image", `{plain}` is "satellite image"."""
+    views = ((view, view.partition(" ")[2]) for view in _VIEWS)
+    return tuple(form.format("{}", view=view, plain=plain) for view, plain in views for form in forms)
+
 
 TEMPLATES: Mapping[str, tuple[str, ...]] = {
-    # The two prompts of the SkyScript benchmark (Wang et al., AAAI 2024), used there for every data set.
+    # The two prompts of the SkyScript benchmark (Wang et al., AAAI 2024), used there for every data set …
     "skyscript": ("a satellite photo of {}.", "a satellite image of {}"),
+    # … but for its fine-grained ones: roof shapes, and the surface and smoothness of roads.
+    "skyscript-building": ("a satellite photo of building, {}.", "a satellite image of building, {}"),
+    "skyscript-road": ("a satellite photo of road, {}.", "a satellite image of road, {}"),
+    # What it puts before captions for retrieval.
+    "skyscript-retrieval": ("a satellite image. {}",),
     # The plain prompt of CLIP (Radford et al., 2021), as a baseline.
     "clip": ("a photo of a {}.",),
+    # The prompt of Git-RSCLIP's model card.
+    "remote-sensing": ("a remote sensing image of {}.",),
+    # Eight kinds of picture, said in eight ways.
+    "ensemble": _of_views(
+        (
+            "{view} of {}.",
+            "{view} of the {}.",
+            "{view} with {} in the middle.",
+            "part of {view} that shows {}.",
+            "a high-resolution {plain} of {}.",
+            "a low-resolution {plain} of {}.",
+            "a dark {plain} of {}.",
+            "{} in {view}.",
+        )
+    ),
     "overhead": (
         "a satellite image of {}.",
         "an aerial photo of {}.",
@@ -35,6 +77,9 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
 }
 """Sets of prompt templates by name; each has one `{}` for the class."""
 
+CONTRAST: tuple[str, ...] = tuple(LAND_COVERS)
+"""Land covers that a query for one category is held against; `contrast` picks those that are not the query."""
+
 _WORD = r"[^\W_]"
 _CAPITALS_THEN_WORD = re.compile(r"(?<=[A-Z])(?=[A-Z][a-z])")
 _DIGITS_AFTER_WORD = re.compile(r"(?<=[^\W\d_]{3})(?=\d)")
@@ -45,7 +90,8 @@ def clean_class_name(name: str) -> str:
     """Turn a label as data sets spell it into words as captions spell them.
 
     Words joined by capitals, underscores or hyphens are taken apart, and all is lower case. A hyphen stays where
-    other words stand beside it, because then it joins two words into one.
+    other words stand beside it, because then it joins two words into one. Some names of well-known data sets that read
+    badly are replaced: EuroSAT's `SeaLake` becomes "sea or lake", UC Merced's `parkinglot` "parking lot".
 
     Raises:
         UsageError: Nothing to read is in the name.
@@ -63,7 +109,8 @@ def clean_class_name(name: str) -> str:
         words = _HYPHEN_IN_WORD.sub(" ", words[0]).split()
     if not any(character.isalnum() for word in words for character in word):
         raise UsageError(f"A class name needs at least one letter or digit, and {name!r} has none.")
-    return " ".join(words)
+    cleaned = " ".join(words)
+    return NAMES.get(cleaned, cleaned)
 
 
 def _split_camel(name: str) -> str:
@@ -119,3 +166,64 @@ def fill_templates(templates: str | Sequence[str], name: str) -> tuple[str, ...]
         ('a satellite photo of storage tanks.', 'a satellite image of storage tanks')
     """
     return tuple(template.replace("{}", name) for template in resolve_templates(templates))
+
+
+def synonyms(name: str) -> tuple[str, ...]:
+    """A class name, cleaned, and what else it is called; only itself where nothing is known.
+
+    The mean of the vectors of all of them is often a better class vector than that of the name alone.
+
+    Args:
+        name: As a data set spells it, singular or plural.
+
+    Raises:
+        UsageError: Nothing to read is in the name.
+
+    Examples:
+        >>> synonyms("Pond"), synonyms("storage_tanks")[:2]
+        (('pond', 'small lake', 'water basin'), ('storage tanks', 'oil tank'))
+    """
+    cleaned = clean_class_name(name)
+    known = SYNONYMS.get(cleaned) or SYNONYMS.get(" ".join(words_of(cleaned)), ())
+    return (cleaned, *(other for other in known if other != cleaned))
+
+
+def contrast(query: str) -> tuple[str, ...]:
+    """What a query for one category is held against: land covers, without those that mean the query or are its genus.
+
+    A softmax over one class is 1 everywhere, so a single category needs others beside it. A query that is a kind of
+    one of the covers ("pine forest") is not held against it; to tell kinds apart, give the other kinds yourself.
+
+    Args:
+        query: Words for one category, such as `"a vineyard beside a river"`; only the thing itself counts, not where
+            it stands.
+
+    Raises:
+        UsageError: No word is in the query.
+
+    Examples:
+        >>> "forest" in contrast("a vineyard beside a river"), "forest" in contrast("pine forests")
+        (True, False)
+        >>> [cover for cover in CONTRAST if cover not in contrast("open water")]
+        ['a river', 'a lake', 'open sea']
+    """
+    things = list(things_in(query))
+    if not things:
+        raise UsageError(f"A query needs at least one word, and {query!r} has none.")
+    meant = {cover for thing in things for cover in _covers_meant(thing)}
+    return tuple(cover for cover in CONTRAST if cover not in meant)
+
+
+def _covers_meant(thing: tuple[str, ...]) -> tuple[str, ...]:
+    """The covers that a thing is or is a kind of: the longest known words that it ends in decide."""
+    lengths = {cover: _longest_end(thing, (cover, *words)) for cover, words in LAND_COVERS.items()}
+    longest = max(lengths.values())
+    if longest <= _longest_end(thing, OTHER_THINGS):
+        return ()
+    return tuple(cover for cover, length in lengths.items() if length == longest)
+
+
+def _longest_end(thing: tuple[str, ...], terms: Sequence[str]) -> int:
+    """How many words the longest of the terms has that a thing ends in."""
+    split = (words_of(term) for term in terms)
+    return max((len(words) for words in split if thing[-len(words) :] == words), default=0)

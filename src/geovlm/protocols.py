@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | `ImageSource` | yields `Record`s | folders, tables, shards, Hugging Face data sets |
 | `Encoder` | images and texts to vectors in one space | open_clip, transformers |
+| `DenseEncoder` | patches of images to vectors in that space | open_clip, transformers |
 | `Captioner` | images to sentences | BLIP, BLIP-2, tags |
 | `VectorStore` | keeps vectors with metadata, finds the nearest | NumPy, LanceDB, Astra DB |
 """
@@ -22,7 +23,18 @@ if TYPE_CHECKING:
 
     from geovlm.records import Record
 
-__all__ = ["Captioner", "Encoder", "ImageSource", "Matches", "PixelEncoder", "VectorStore", "Vectors", "Where"]
+__all__ = [
+    "Captioner",
+    "DenseEncoder",
+    "Encoder",
+    "ImageSource",
+    "Matches",
+    "PixelEncoder",
+    "VectorReader",
+    "VectorStore",
+    "Vectors",
+    "Where",
+]
 
 Vectors: TypeAlias = NDArray[np.float32]
 """Embeddings: float32, L2-normalised rows, C-order, shape `(n, dim)`."""
@@ -90,6 +102,32 @@ class PixelEncoder(Encoder, Protocol):
 
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> Vectors:
         """Embed preprocessed images: uint8 `(n, image_size, image_size, 3)` to float32 `(n, dim)`, L2-normalised."""
+        ...
+
+
+@runtime_checkable
+class DenseEncoder(PixelEncoder, Protocol):
+    """An encoder that tells where: a vector for each patch beside that of the image, in the space of texts.
+
+    `geovlm.encoders.dense.is_dense` asks whether an encoder is one; those of geovlm are, if their image tower can.
+
+    Attributes:
+        patch_size: Side in pixels of a patch, at the model's input.
+    """
+
+    @property
+    def patch_size(self) -> int: ...
+
+    def encode_dense(self, pixels: NDArray[np.uint8]) -> tuple[Vectors, NDArray[np.float32]]:
+        """Embed prepared images and their patches in one pass, which serves every query.
+
+        Args:
+            pixels: uint8 `(n, height, width, 3)`; both sides any multiples of `patch_size`.
+
+        Returns:
+            float32 `(n, dim)`, at the size `image_size` what `encode_pixels` gives, and float32
+            `(n, height / patch_size, width / patch_size, dim)`; both L2-normalised.
+        """
         ...
 
 
@@ -208,4 +246,17 @@ class VectorStore(Protocol):
 
     def close(self) -> None:
         """Flush and let go of files and connections."""
+        ...
+
+
+@runtime_checkable
+class VectorReader(Protocol):
+    """What a `VectorStore` may have beside: vectors by id.
+
+    A search for scenes like those that were marked, or for scenes that differ, needs the vectors of some rows. A store
+    without this is read through with `scan`.
+    """
+
+    def get_vectors(self, ids: Sequence[str]) -> list[Vectors | None]:
+        """Vectors by id, each float32 `(dim,)`; `None` where there is no such row."""
         ...

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from geovlm.protocols import Matches, Where
+    from geovlm.protocols import Matches, Vectors, Where
     from geovlm.stores._astra_send import Body, Request
     from geovlm.stores._astra_setup import Environment
     from geovlm.stores._astra_writes import Outcome
@@ -117,6 +117,10 @@ class AsyncAstraStore(AstraBase):
     async def get(self, ids: Sequence[str]) -> list[Mapping[str, Any] | None]:
         """Metadata by id; as `AstraStore.get`."""
         return await self._tasks.run(self._plans.get(ids))
+
+    async def get_vectors(self, ids: Sequence[str]) -> list[Vectors | None]:
+        """Vectors by id; as `AstraStore.get_vectors`."""
+        return await self._tasks.run(self._plans.get_vectors(ids))
 
     async def delete(self, ids: Sequence[str] | None = None, *, where: Where | None = None) -> int:
         """Remove rows; as `AstraStore.delete`."""

@@ -12,7 +12,7 @@ from attrs import frozen
 from geovlm._vectors import check_count, unit_rows
 from geovlm.errors import StoreError, UsageError
 from geovlm.filters import compile_filter, parse_filter
-from geovlm.stores._astra_documents import ROW_FIELDS, is_unicode, metadata_of, prepare, rows_of
+from geovlm.stores._astra_documents import ROW_FIELDS, is_unicode, metadata_of, prepare, rows_of, vectors_of
 from geovlm.stores._astra_filters import push_down
 from geovlm.stores._astra_reads import Count, Exact, Pages, Search, by_ids
 from geovlm.stores._astra_setup import About, Setup, refuse_other, write_own
@@ -175,13 +175,25 @@ class Plans:
     def get(self, ids: Sequence[str]) -> Plan[list[Mapping[str, Any] | None]]:
         """Metadata by id."""
         keys = check_ids(ids)
-        wanted = list(dict.fromkeys(key for key in keys if is_unicode(key)))
-        about = yield from self.look()
-        documents: dict[str, Document] = {}
-        if about is not None:
-            yield from by_ids(wanted, {"metadata": 1, "payload": 1}, lambda one: documents.update({one["_id"]: one}))
+        documents = yield from self._documents(keys, {"metadata": 1, "payload": 1})
         # A copy for each, as an id may be asked for twice.
         return [deepcopy(metadata_of(documents[key])) if key in documents else None for key in keys]
+
+    def get_vectors(self, ids: Sequence[str]) -> Plan[list[Vectors | None]]:
+        """Vectors by id."""
+        keys = check_ids(ids)
+        documents = yield from self._documents(keys, {"$vector": 1})
+        if not documents or self.dim is None:
+            return [None] * len(keys)
+        found = dict(zip(documents, vectors_of(list(documents.values()), self.dim), strict=True))
+        return [found[key].copy() if key in found else None for key in keys]
+
+    def _documents(self, keys: Sequence[str], projection: Mapping[str, Any]) -> Plan[dict[str, Document]]:
+        wanted = list(dict.fromkeys(key for key in keys if is_unicode(key)))
+        documents: dict[str, Document] = {}
+        if (yield from self.look()) is not None:
+            yield from by_ids(wanted, projection, lambda one: documents.update({one["_id"]: one}))
+        return documents
 
     def delete(self, ids: Sequence[str] | None, where: Where | None) -> Plan[int]:
         """Remove rows."""

@@ -204,6 +204,10 @@ class AstraStore(AstraBase):
         """Metadata by id; `None` where there is no such row."""
         return self._threads.run(self._plans.get(ids))
 
+    def get_vectors(self, ids: Sequence[str]) -> list[Vectors | None]:
+        """Vectors by id, each of shape `(dim,)`; `None` where there is no such row."""
+        return self._threads.run(self._plans.get_vectors(ids))
+
     def delete(self, ids: Sequence[str] | None = None, *, where: Where | None = None) -> int:
         """Remove rows by id or by filter; `where={}` removes all.
 

@@ -258,6 +258,17 @@ class LanceStore:
                 text_of.update(zip(batch["id"].to_pylist(), batch["metadata"].to_pylist(), strict=True))
         return [json.loads(text_of[key]) if key in text_of else None for key in keys]
 
+    def get_vectors(self, ids: Sequence[str]) -> list[Vectors | None]:
+        """Vectors by id, as copies of shape `(dim,)`; `None` where there is no such row."""
+        keys, table = check_ids(ids), self._table.open()
+        if table is None:
+            return [None] * len(keys)
+        found: dict[str, Vectors] = {}
+        with self._table.translated():
+            for batch in find(table, keys, ["id", "vector"]):
+                found.update(zip(batch["id"].to_pylist(), vectors_of(batch), strict=True))
+        return [found[key].copy() if key in found else None for key in keys]
+
     def delete(self, ids: Sequence[str] | None = None, *, where: Where | None = None) -> int:
         """Remove rows by id or by filter; `where={}` removes all.
 

@@ -265,6 +265,11 @@ class NumpyStore:
         rows = [self._row_of.get(key) for key in check_ids(ids)]
         return [None if row is None else json.loads(self._texts[row]) for row in rows]
 
+    def get_vectors(self, ids: Sequence[str]) -> list[Vectors | None]:
+        """Vectors by id, as copies of shape `(dim,)`; `None` where there is no such row."""
+        rows = [self._row_of.get(key) for key in check_ids(ids)]
+        return [None if row is None else np.array(self._vectors[row]) for row in rows]
+
     def delete(self, ids: Sequence[str] | None = None, *, where: Where | None = None) -> int:
         """Remove rows by id or by filter; `where={}` removes all.
 

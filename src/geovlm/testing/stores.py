@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from geovlm.errors import ConfigMismatch, StoreError, UsageError
-from geovlm.protocols import VectorStore
+from geovlm.protocols import VectorReader, VectorStore
 from geovlm.testing._places import AREAS, PLACES, SPANS, TIMES
 from geovlm.testing.filters import filters, passes, sample_rows
 
@@ -68,6 +68,24 @@ class VectorStoreContract:
         assert store.count() == len(ids)
         assert store.get([ids[4], "nobody", ids[0], ids[4]]) == [rows[4], None, rows[0], rows[4]]
         assert store.get([]) == []
+
+    def test_vectors_come_back_by_id_if_the_store_gives_them(self) -> None:
+        store, ids, vectors, _ = self.filled()
+        if not isinstance(store, VectorReader):
+            pytest.skip("the store has no get_vectors; scan does in its place")
+        for _ in range(2):
+            found = store.get_vectors([ids[4], "nobody", ids[0], ids[4]])
+            assert found[1] is None
+            for vector, row in ((found[0], 4), (found[2], 0), (found[3], 4)):
+                assert vector is not None
+                assert vector.shape == (DIM,)
+                assert vector.dtype == np.float32
+                np.testing.assert_allclose(vector, vectors[row], atol=1e-6)
+                vector[:] = 0
+        assert store.get_vectors([]) == []
+        empty = self.make_store()
+        assert isinstance(empty, VectorReader)
+        assert empty.get_vectors(["a"]) == [None]
 
     def test_no_rows_are_no_work(self) -> None:
         store = self.make_store()
