@@ -12,6 +12,7 @@ from geovlm.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -49,11 +50,12 @@ def collect(
     *,
     batch_size: int,
     progress: bool | None,
+    out: Path | None = None,
 ) -> Collected[K]:
-    """Embed a source, and keep something of every record on its way.
+    """Embed a source, and keep something of every record on its way; with `out`, as `embed` does, with parts on disk.
 
     Raises:
-        UsageError: The source is empty, or what `keep` raises.
+        UsageError: The source is empty, or what `keep` or `embed` raises.
     """
     ids: list[str] = []
     known: list[K] = []
@@ -64,7 +66,7 @@ def collect(
             ids.append(record.id)
             yield record
 
-    made = embed(watched(), encoder, batch_size=batch_size, progress=progress)
+    made = embed(watched(), encoder, out=out, batch_size=batch_size, progress=progress)
     if not ids:
         raise UsageError("There is nothing to measure: the source yields no records.")
     batches = list(made.batches())
