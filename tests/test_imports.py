@@ -21,11 +21,13 @@ FLOORS = [
     {"imaging", "_tiff"},
     {"records"},
     {"protocols"},
-    {"registry", "_tables", "_parts", "_stream", "_images_on_disk", "_metrics", "_vectors", "_times", "_areas"},
-    {"_pairs", "_split", "_html", "_hits", "filters", "prompts"},
-    {"sources", "encoders", "captioners", "stores", "dataset"},
-    {"embedding", "captioning", "transfer"},
-    {"index", "training", "evaluation", "pixtral"},
+    {"registry", "_tables", "_parts", "_stream", "_images_on_disk", "_metrics", "_vectors", "_times", "_areas"}
+    | {"_vocabulary"},
+    {"_regions", "_geojson", "_blocks"},
+    {"_pairs", "_split", "_html", "_hits", "_places", "filters", "prompts"},
+    {"sources", "encoders", "captioners", "stores", "dataset", "_search"},
+    {"embedding", "captioning", "splitting", "transfer"},
+    {"index", "training", "evaluation", "pixtral", "detection", "curation"},
     {"agents", "testing"},
 ]
 FLOOR_OF = {name: height for height, floor in enumerate(FLOORS) for name in floor}
@@ -37,6 +39,8 @@ SAME_FLOOR = {
     ("_parts", "_tables"),  # a part is a table of records
     ("_hits", "_html"),  # hits show themselves as pages
     ("_html", "_hits"),  # and pages are typed by them
+    ("_hits", "_places"),  # hits are joined into places
+    ("_places", "_hits"),  # and places know theirs
     ("pixtral", "training"),  # one way to keep checkpoints and to write down losses
 }
 

@@ -15,18 +15,31 @@ if TYPE_CHECKING:
     from geovlm.captioners.blip import GenerationOptions
     from geovlm.captioners.tags import TagCaptioner
     from geovlm.captioning import caption
+    from geovlm.curation import Curated, CurationRules, curate
     from geovlm.dataset import Dataset, stratified_split
+    from geovlm.detection import Calibration, Detection, Detections, HeatMap, calibrate, scan
     from geovlm.embedding import Embeddings, embed
     from geovlm.encoders import load_encoder, new_encoder
+    from geovlm.encoders.rotations import RotationEncoder
     from geovlm.errors import GeovlmError
     from geovlm.evaluation import compare, retrieval, score_labels, zero_shot
     from geovlm.imaging import Stretch, open_image
     from geovlm.index import Hit, Hits, Index
     from geovlm.pixtral import AsyncPixtralClient, PixtralClient
     from geovlm.pixtral.batch import BatchOptions, BatchResult, BatchRun
-    from geovlm.protocols import Captioner, Encoder, ImageSource, PixelEncoder, VectorStore
+    from geovlm.protocols import Captioner, DenseEncoder, Encoder, ImageSource, PixelEncoder, VectorStore
     from geovlm.records import Failure, Footprint, Record, Report
-    from geovlm.sources import FolderSource, HuggingFaceSource, ShardSource, TableSource, download_kaggle, write_shards
+    from geovlm.sources import (
+        FolderSource,
+        HuggingFaceSource,
+        RasterSource,
+        ShardSource,
+        StacSource,
+        TableSource,
+        download_kaggle,
+        write_shards,
+    )
+    from geovlm.splitting import SpatialSplit, spatial_split
     from geovlm.stores import AstraStore, LanceStore, NumpyStore, load_store
     from geovlm.training import Augmentation, ContrastiveTrainer, TrainingConfig, TrainingResult, interpolate
     from geovlm.transfer import copy
@@ -39,18 +52,31 @@ _HOMES = {
     "captioners.blip": ("GenerationOptions",),
     "captioners.tags": ("TagCaptioner",),
     "captioning": ("caption",),
+    "curation": ("Curated", "CurationRules", "curate"),
     "dataset": ("Dataset", "stratified_split"),
+    "detection": ("Calibration", "Detection", "Detections", "HeatMap", "calibrate", "scan"),
     "embedding": ("Embeddings", "embed"),
     "encoders": ("load_encoder", "new_encoder"),
+    "encoders.rotations": ("RotationEncoder",),
     "errors": ("GeovlmError",),
     "evaluation": ("compare", "retrieval", "score_labels", "zero_shot"),
     "imaging": ("Stretch", "open_image"),
     "index": ("Hit", "Hits", "Index"),
     "pixtral": ("AsyncPixtralClient", "PixtralClient"),
     "pixtral.batch": ("BatchOptions", "BatchResult", "BatchRun"),
-    "protocols": ("Captioner", "Encoder", "ImageSource", "PixelEncoder", "VectorStore"),
+    "protocols": ("Captioner", "DenseEncoder", "Encoder", "ImageSource", "PixelEncoder", "VectorStore"),
     "records": ("Failure", "Footprint", "Record", "Report"),
-    "sources": ("FolderSource", "HuggingFaceSource", "ShardSource", "TableSource", "download_kaggle", "write_shards"),
+    "sources": (
+        "FolderSource",
+        "HuggingFaceSource",
+        "RasterSource",
+        "ShardSource",
+        "StacSource",
+        "TableSource",
+        "download_kaggle",
+        "write_shards",
+    ),
+    "splitting": ("SpatialSplit", "spatial_split"),
     "stores": ("AstraStore", "LanceStore", "NumpyStore", "load_store"),
     "training": ("Augmentation", "ContrastiveTrainer", "TrainingConfig", "TrainingResult", "interpolate"),
     "transfer": ("copy",),
@@ -65,11 +91,17 @@ __all__ = [
     "BatchOptions",
     "BatchResult",
     "BatchRun",
+    "Calibration",
     "CaptionAgent",
     "Captioner",
     "ContrastiveTrainer",
+    "Curated",
+    "CurationRules",
     "DataAgent",
     "Dataset",
+    "DenseEncoder",
+    "Detection",
+    "Detections",
     "EmbeddingAgent",
     "Embeddings",
     "Encoder",
@@ -78,6 +110,7 @@ __all__ = [
     "Footprint",
     "GenerationOptions",
     "GeovlmError",
+    "HeatMap",
     "Hit",
     "Hits",
     "HuggingFaceSource",
@@ -88,9 +121,13 @@ __all__ = [
     "PixelEncoder",
     "PixtralClient",
     "QueryAgent",
+    "RasterSource",
     "Record",
     "Report",
+    "RotationEncoder",
     "ShardSource",
+    "SpatialSplit",
+    "StacSource",
     "Stretch",
     "TableSource",
     "TagCaptioner",
@@ -100,9 +137,11 @@ __all__ = [
     "VectorStore",
     "Workflow",
     "__version__",
+    "calibrate",
     "caption",
     "compare",
     "copy",
+    "curate",
     "download_kaggle",
     "embed",
     "errors",
@@ -116,7 +155,9 @@ __all__ = [
     "open_image",
     "prompts",
     "retrieval",
+    "scan",
     "score_labels",
+    "spatial_split",
     "stratified_split",
     "testing",
     "write_shards",
