@@ -7,6 +7,7 @@ GeovlmError
 │   └── ConfigMismatch                  the directory or store was made with other settings
 ├── MissingExtra (also ImportError)     an optional library is not installed
 ├── ImageError                          one image cannot be read; carries its place
+├── NotGeoreferenced (also UserWarning)    a raster has no place on the Earth; as a warning, its places are pixels
 ├── WeightsError                        a checkpoint does not fit the model it is loaded into
 ├── TrainingDiverged                    the loss or its gradient is no longer a number
 ├── RunLocked                           another process writes in this directory
@@ -40,6 +41,7 @@ __all__ = [
     "JobFailed",
     "MissingExtra",
     "ModelRetired",
+    "NotGeoreferenced",
     "RateLimited",
     "RateLimitedUpsert",
     "RequestRefused",
@@ -105,6 +107,13 @@ class ImageError(GeovlmError):
         super().__init__(f"{uri}: {reason}" if uri else reason)
         self.reason = reason
         self.uri = uri
+
+
+class NotGeoreferenced(GeovlmError, UserWarning):
+    """A raster has no place on the Earth: no coordinate reference system, or another planet's.
+
+    Given as a warning where work goes on in pixel coordinates, raised where longitude and latitude are asked for.
+    """
 
 
 class WeightsError(GeovlmError):

@@ -1,4 +1,4 @@
-"""Where records come from: folders, tables, shards, Hugging Face data sets; any iterable of `Record`s is one too."""
+"""Where records come from: folders, tables, shards, rasters, Hugging Face data sets, or any iterable of `Record`s."""
 
 from __future__ import annotations
 
@@ -9,16 +9,29 @@ if TYPE_CHECKING:
     from geovlm.sources.folder import FolderSource
     from geovlm.sources.huggingface import HuggingFaceSource
     from geovlm.sources.kaggle import download_kaggle
+    from geovlm.sources.raster import RasterSource
     from geovlm.sources.shard_writer import write_shards
     from geovlm.sources.shards import ShardSource
+    from geovlm.sources.stac import StacSource
     from geovlm.sources.table import TableSource
 
-__all__ = ["FolderSource", "HuggingFaceSource", "ShardSource", "TableSource", "download_kaggle", "write_shards"]
+__all__ = [
+    "FolderSource",
+    "HuggingFaceSource",
+    "RasterSource",
+    "ShardSource",
+    "StacSource",
+    "TableSource",
+    "download_kaggle",
+    "write_shards",
+]
 
 _HOME_OF = {
     "FolderSource": "folder",
     "HuggingFaceSource": "huggingface",
+    "RasterSource": "raster",
     "ShardSource": "shards",
+    "StacSource": "stac",
     "TableSource": "table",
     "download_kaggle": "kaggle",
     "write_shards": "shard_writer",
