@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import geovlm as gv
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -98,3 +100,18 @@ def test_pixtral_aid(tmp_path):
     assert "over all 4 inputs" in first.stdout
     for name in ("before.png", "after.png", "comparison.csv"):
         assert (tmp_path / "out" / name).stat().st_size
+
+
+def test_zero_shot_on_a_folder(tmp_path):
+    from tests.models import openclip_config
+
+    gv.new_encoder(openclip_config()).save(tmp_path / "encoder")
+    for number in range(40):
+        place = tmp_path / "scenes" / ("Port" if number % 2 else "BareLand") / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((40, 40), 20 + 5 * number).save(place)
+    result = run("zero_shot.py", tmp_path / "scenes", "--encoder", tmp_path / "encoder", "--out", tmp_path / "out.csv")
+    assert result.returncode == 0, result.stderr
+    assert "inductive" in result.stdout
+    rows = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 41
