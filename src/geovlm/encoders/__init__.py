@@ -8,16 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geovlm._optional import require
-from geovlm.encoders.presets import PRESETS
+from geovlm.encoders._probe import Probe, check_folder, check_probe, record_probe
+from geovlm.encoders.presets import PRESETS, presets_table
 from geovlm.errors import UsageError
 from geovlm.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from geovlm.encoders._torch import TorchEncoder
     from geovlm.protocols import Encoder
 
-__all__ = ["ENCODERS", "load_encoder", "new_encoder"]
+__all__ = [
+    "ENCODERS",
+    "PRESETS",
+    "Probe",
+    "check_probe",
+    "load_encoder",
+    "new_encoder",
+    "presets_table",
+    "record_probe",
+]
 
 ENCODERS = Registry(
     "encoder",
@@ -38,12 +49,14 @@ def load_encoder(
     """Load an encoder of images and texts.
 
     What computes is what was trained: weights that are missing, left over or of another shape are an error, and so is a
-    checkpoint that fits two architectures which differ only in their activation, until one of them is named.
+    checkpoint that fits two architectures which differ only in their activation, until one of them is named. Where some
+    of a model's vectors are known (`probe.json` in a saved folder, some presets), they are compared.
 
     Args:
         name_or_path: One of
 
-            - a preset, such as `skyclip-vit-b-32` or `skyclip-vit-l-14` (`geovlm.encoders.presets.PRESETS`);
+            - a preset, such as `skyclip-vit-b-32` or `georsclip-vit-h-14` (`geovlm.encoders.presets_table()`), fetched
+              once;
             - a folder in the format of open_clip (`open_clip_config.json`) or transformers (CLIP, SigLIP), such as
               `encoder.save()` writes;
             - a checkpoint of open_clip (`.pt`, `.pth`, `.bin`, `.safetensors`, or a zip with one of these);
@@ -52,7 +65,8 @@ def load_encoder(
             - `hf-hub:` and the hub id of an open_clip model;
             - `hf:` and the hub id of a CLIP or SigLIP model of transformers, such as
               `hf:openai/clip-vit-base-patch32`.
-        weights: With a preset or an architecture: a local copy of the weights.
+        weights: With a preset or an architecture: a local copy of the weights, as they were published; with a preset
+            whose weights are a model of the hub, also its folder.
         architecture: With a checkpoint: the open_clip architecture it was trained with, such as `ViT-L-14-quickgelu`.
         device: Where it runs, such as `"cuda:0"`; `None` takes a GPU if there is one.
         dtype: `"float32"`, `"bfloat16"` or `"float16"`; `None` takes the fastest that the device computes in. Vectors
@@ -61,7 +75,8 @@ def load_encoder(
     Raises:
         UnknownName: No encoder is called so; the message offers the nearest names.
         UsageError: The path does not exist, or the arguments do not go together.
-        WeightsError: The weights cannot be fetched or read, do not fit, or do not say which activation they need.
+        WeightsError: The weights cannot be fetched or read, do not fit, do not say which activation they need, or give
+            other vectors than are known of them.
         MissingExtra: torch, open_clip or transformers is not installed.
 
     Examples:
@@ -124,7 +139,11 @@ def load_preset(
     name: str, *, weights: str | os.PathLike[str] | None = None, device: str | None = None, dtype: str | None = None
 ) -> Encoder:
     """Load one of `PRESETS`; arguments and errors as in `load_encoder`."""
-    encoder: Encoder = _backend("openclip").load_preset(name, weights=weights, device=device, dtype=dtype)
+    preset = PRESETS[name]
+    module = "huggingface" if preset.format == "transformers" else "openclip"
+    encoder: TorchEncoder = _backend(module).load_preset(name, weights=weights, device=device, dtype=dtype)
+    if preset.probe is not None:
+        check_probe(encoder, preset.probe)
     return encoder
 
 
@@ -147,7 +166,8 @@ def _load_path(path: Path, architecture: str | None, *, device: str | None, dtyp
         encoder: Encoder = _backend("openclip").load_file(path, architecture=architecture, device=device, dtype=dtype)
         return encoder
     _refuse(architecture=architecture)
-    saved: Encoder = _backend(_format_of(path)).load_folder(path, device=device, dtype=dtype)
+    saved: TorchEncoder = _backend(_format_of(path)).load_folder(path, device=device, dtype=dtype)
+    check_folder(saved, path)
     return saved
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from geovlm._optional import require
 from geovlm.encoders.presets import PRESETS
 from geovlm.errors import UnknownName, WeightsError
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from geovlm.encoders._checkpoint import Checkpoint
+
+LONG_CONTEXT, LONG_KEPT = 248, 20
 
 PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 
@@ -42,7 +46,8 @@ def choose(checkpoint: Checkpoint, given: str | None) -> str:
     Raises:
         WeightsError: The file does not say, or it is known and the given one computes something else.
     """
-    known = next((name for name, preset in PRESETS.items() if preset.stem in checkpoint.names), None)
+    files = ((name, preset) for name, preset in PRESETS.items() if preset.format == "checkpoint")
+    known = next((name for name, preset in files if preset.stem in checkpoint.names), None)
     if known is None:
         if given is None:
             raise WeightsError(_ask(checkpoint))
@@ -72,6 +77,22 @@ def check_activation(architecture: str, tag: str, published: Mapping[str, Any]) 
 def has_right_activation(architecture: str, published: Mapping[str, Any]) -> bool:
     """Whether an architecture computes QuickGELU where published weights say that they need it."""
     return bool(find_config(architecture).get("quick_gelu")) or not published.get("quick_gelu")
+
+
+def with_long_texts(config: dict[str, Any], state: Mapping[str, Tensor]) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    """Config and weights for texts of 248 tokens, where the weights have Long-CLIP's text tower; else as they are.
+
+    It has two tables of positions, of which it reads the first 20 rows of one and the others of the other (Zhang et
+    al., "Long-CLIP", 2024): one table is the same.
+    """
+    positions, others = state.get("positional_embedding"), state.get("positional_embedding_res")
+    if positions is None or len(positions) != LONG_CONTEXT:
+        return config, state
+    if others is not None:
+        positions = torch.cat([positions[:LONG_KEPT], others[LONG_KEPT:]])
+    rest = {key: value for key, value in state.items() if key != "positional_embedding_res"}
+    text = {**config["text_cfg"], "context_length": LONG_CONTEXT}
+    return {**config, "text_cfg": text}, {**rest, "positional_embedding": positions}
 
 
 def usual_preprocessing(architecture: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from geovlm._torch import pick_device, pick_dtype
+from geovlm.encoders._probe import write_probe
 from geovlm.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from geovlm.encoders._dense_vit import DenseTower
     from geovlm.encoders._preprocessing import Preprocessing
     from geovlm.protocols import Vectors
 
@@ -42,6 +44,10 @@ IMAGES_A_CORE = 16
 
 # The number of torch's threads is one for the whole process.
 _threads_changing = Lock()
+
+
+class _NotDense(UsageError, AttributeError):
+    """As an `AttributeError`, it makes `hasattr` say no."""
 
 
 class TorchEncoder(ABC):
@@ -105,6 +111,9 @@ class TorchEncoder(ABC):
 
     @abstractmethod
     def _embed_texts(self, model: Any, tokens: Tokens) -> Tensor: ...
+
+    @abstractmethod
+    def _dense_tower(self, model: Any) -> DenseTower | None: ...
 
     @abstractmethod
     def _write(self, folder: Path) -> None: ...
@@ -171,16 +180,78 @@ class TorchEncoder(ABC):
                 f"{self.name} takes uint8 pixels of shape (n, {side}, {side}, 3), as preprocess() makes them; not"
                 f" {pixels.dtype} of shape {pixels.shape}."
             )
+
+        def features(model: Any, batch: Tensor) -> Tensor:
+            return normalize(self._embed_images(model, batch).float(), dim=-1)
+
+        return self._run(features, pixels)
+
+    @property
+    def patch_size(self) -> int:
+        """Side in pixels of a place of `encode_dense`, at the model's input.
+
+        Raises:
+            UsageError: The image tower tells nothing of places; `geovlm.encoders.dense.is_dense` asks without an error.
+        """
+        return self._tower(self.model).patch_size
+
+    def encode_dense(self, pixels: NDArray[np.uint8]) -> tuple[Vectors, NDArray[np.float32]]:
+        """Embed prepared pictures and each of their patches, in one pass, in the space of `encode_texts`.
+
+        How is told in `geovlm.encoders.dense`. The vectors of pictures are those of `encode_pixels`, where the size is
+        the model's own; for other sizes the position embeddings are interpolated.
+
+        Args:
+            pixels: uint8 `(n, height, width, 3)`, both sides multiples of `patch_size`.
+
+        Returns:
+            float32 `(n, dim)` and float32 `(n, height / patch_size, width / patch_size, dim)`, both L2-normalised.
+
+        Raises:
+            UsageError: The shape or the type is another one, or the image tower tells nothing of places.
+        """
+        patch = self.patch_size
+        sizes = pixels.shape[1:3]
+        if pixels.dtype != np.uint8 or pixels.shape[3:] != (3,) or 0 in sizes or any(side % patch for side in sizes):
+            raise UsageError(
+                f"{self.name} takes uint8 pixels of shape (n, height, width, 3), height and width multiples of {patch};"
+                f" not {pixels.dtype} of shape {pixels.shape}."
+            )
+        rows, columns = (side // patch for side in sizes)
+        at_once = max(1, IMAGES_A_BATCH * self.image_size**2 // (sizes[0] * sizes[1]))
+        vectors = np.empty((len(pixels), self.dim), dtype=np.float32)
+        cells = np.empty((len(pixels), rows, columns, self.dim), dtype=np.float32)
+        for start in range(0, len(pixels), at_once):
+            part = slice(start, start + at_once)
+            both = self._run(self._embed_densely, pixels[part])
+            vectors[part], cells[part] = both[:, 0], both[:, 1:].reshape(-1, rows, columns, self.dim)
+        return vectors, cells
+
+    def _embed_densely(self, model: Any, pixels: Tensor) -> Tensor:
+        """Vectors `(n, 1 + rows * columns, dim)`: of the picture, then of its patches."""
+        image, places = self._tower(model)(pixels)
+        return normalize(torch.cat([image.unsqueeze(1), places], dim=1).float(), dim=-1)
+
+    def _tower(self, model: Any) -> DenseTower:
+        tower = self._dense_tower(model)
+        if tower is None:
+            raise _NotDense(
+                f"The image tower of {self.name} tells nothing of places: ViTs of CLIP and SigLIP, ResNets and"
+                " ConvNeXts do."
+            )
+        return tower
+
+    def _run(self, features: Callable[[Any, Tensor], Tensor], pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What a function of the model and of normalised pixels gives for uint8 NHWC ones."""
         with _in_use(self._computing()) as model:
 
             @torch.inference_mode()
             def run(part: Tensor) -> Tensor:
-                batch = self.normalize_pixels(part).to(getattr(torch, self.dtype))
-                return normalize(self._embed_images(model, batch).float(), dim=-1)
+                return features(model, self.normalize_pixels(part).to(getattr(torch, self.dtype)))
 
             batch = torch.tensor(pixels, device=self.device)
-            vectors: Vectors = (_on_cores(run, batch) if self.device == "cpu" else run(batch)).cpu().numpy()
-            return vectors
+            found: NDArray[np.float32] = (_on_cores(run, batch) if self.device == "cpu" else run(batch)).cpu().numpy()
+            return found
 
     def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
         """Embed RGB pictures of any size: float32 `(len(images), dim)`, L2-normalised."""
@@ -266,6 +337,7 @@ class TorchEncoder(ABC):
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             self._write(temporary)
+            write_probe(self, temporary)
             folder.mkdir(exist_ok=True)
             for file in temporary.iterdir():
                 file.replace(folder / file.name)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from geovlm._optional import require
 from geovlm._torch import loading_quietly
+from geovlm.encoders._dense_huggingface import tower_of
+from geovlm.encoders._download import preset_folder
 from geovlm.encoders._preprocessing import Preprocessing
 from geovlm.encoders._torch import TorchEncoder
+from geovlm.encoders.presets import PRESETS
 from geovlm.errors import MissingExtra, UsageError, WeightsError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
-    from pathlib import Path
 
     from torch import Tensor, nn
 
+    from geovlm.encoders._dense_vit import DenseTower
     from geovlm.encoders._torch import Tokens
 
 FAMILIES = ("clip", "siglip")
@@ -87,6 +92,9 @@ class HuggingFaceEncoder(TorchEncoder):
         features: Tensor = model.get_text_features(**tokens).pooler_output
         return features
 
+    def _dense_tower(self, model: Any) -> DenseTower | None:
+        return tower_of(model)
+
     def _write(self, folder: Path) -> None:
         with loading_quietly():
             self.model.save_pretrained(folder)
@@ -102,6 +110,20 @@ def load_folder(path: Path, *, device: str | None, dtype: str | None) -> Hugging
         raise WeightsError(f"{path / 'config.json'} is not valid JSON ({error}).") from error
     _check_family(config.get("model_type"), str(path))
     return _load(str(path), name=str(path), device=device, dtype=dtype)
+
+
+def load_preset(
+    name: str, *, weights: str | os.PathLike[str] | None, device: str | None, dtype: str | None
+) -> HuggingFaceEncoder:
+    """Load a preset, from the hub or from a local copy of its folder."""
+    preset = PRESETS[name]
+    folder = preset_folder(name, preset) if weights is None else Path(weights).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"{name} is a model of transformers: weights is the folder of a copy, and {folder} is none.")
+    encoder = load_folder(folder, device=device, dtype=dtype)
+    encoder.name = name
+    _check_activation(encoder.model.config, preset.activation, f"{folder} as {name!r}")
+    return encoder
 
 
 def load_hub(repo: str, *, device: str | None, dtype: str | None) -> HuggingFaceEncoder:
@@ -125,7 +147,7 @@ def _load(place: str, *, name: str, device: str | None, dtype: str | None) -> Hu
     try:
         with loading_quietly():
             model, found = AutoModel.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # damaged files raise anything, and those with code in them UnpicklingError
         raise WeightsError(f"The weights of {name} could not be loaded ({_first_line(error)}). {_BY_HAND}") from error
     _check_whole(found, name)
     try:
@@ -139,6 +161,16 @@ def _load(place: str, *, name: str, device: str | None, dtype: str | None) -> Hu
         ) from error
     _check_tokenizer(processor.tokenizer, name)
     return HuggingFaceEncoder(model, name=name, processor=processor, device=device, dtype=dtype)
+
+
+def _check_activation(config: Any, activation: str, what: str) -> None:
+    expected = {"gelu_tanh": "gelu_pytorch_tanh"}.get(activation, activation)
+    for tower in (config.text_config, config.vision_config):
+        if tower.hidden_act != expected:
+            raise WeightsError(
+                f"{what} computes the wrong activation: its config.json says {tower.hidden_act!r}, and the weights were"
+                f" trained with {expected!r}."
+            )
 
 
 def _check_family(family: str | None, name: str) -> None:

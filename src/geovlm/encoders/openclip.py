@@ -17,8 +17,10 @@ from geovlm.encoders._architectures import (
     find_config,
     has_right_activation,
     usual_preprocessing,
+    with_long_texts,
 )
 from geovlm.encoders._checkpoint import load_strictly, read_checkpoint, write_weights
+from geovlm.encoders._dense_openclip import tower_of
 from geovlm.encoders._download import preset_weights
 from geovlm.encoders._preprocessing import Preprocessing
 from geovlm.encoders._short_texts import CausalTower
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from geovlm.encoders._dense_vit import DenseTower
     from geovlm.encoders._torch import Tokens
 
 CONFIG = "open_clip_config.json"
@@ -111,6 +114,9 @@ class OpenClipEncoder(TorchEncoder):
         features: Tensor = model.encode_text(tokens, normalize=False)
         return features
 
+    def _dense_tower(self, model: Any) -> DenseTower | None:
+        return tower_of(model.visual)
+
     def _write(self, folder: Path) -> None:
         write_weights(self.model.state_dict(), folder / WEIGHTS)
         if hasattr(self._tokenizer, "save_pretrained"):
@@ -168,11 +174,18 @@ class _Plan:
 def load_preset(
     name: str, *, weights: str | os.PathLike[str] | None, device: str | None, dtype: str | None
 ) -> OpenClipEncoder:
-    """Load a preset, from the published weights or from a local copy."""
+    """Load a preset, from the published weights or from a local copy: a file, or a folder with tokenizer."""
     preset = PRESETS[name]
-    path = preset_weights(name, preset) if weights is None else _existing(weights)
-    plan = _plan(name, preset.architecture)
-    return plan.build(read_checkpoint(path).state, what=path, device=device, dtype=dtype)
+    given = None if weights is None else Path(weights).expanduser()
+    folder = given if given is not None and given.is_dir() and preset.format == "open_clip" else None
+    if folder is not None:
+        path = _weights_in(folder)
+    else:
+        path = preset_weights(name, preset, WEIGHTS_NAMES) if given is None else _existing(given)
+    config, state = with_long_texts(find_config(preset.architecture), read_checkpoint(path).state)
+    tokenizer = None if folder is None else str(folder)
+    plan = _Plan(name=name, model=preset.architecture, config=config, preprocess=preset.preprocess, tokenizer=tokenizer)
+    return plan.build(state, what=path, device=device, dtype=dtype)
 
 
 def new(
@@ -211,7 +224,8 @@ def load_file(path: Path, *, architecture: str | None, device: str | None, dtype
         find_config(architecture)
     checkpoint = read_checkpoint(path)
     plan = _plan(str(path), choose(checkpoint, architecture))
-    return plan.build(checkpoint.state, what=path, device=device, dtype=dtype)
+    config, state = with_long_texts(plan.config, checkpoint.state)
+    return evolve(plan, config=config).build(state, what=path, device=device, dtype=dtype)
 
 
 def load_architecture(
@@ -233,9 +247,7 @@ def load_architecture(
 
 def load_folder(path: Path, *, device: str | None, dtype: str | None) -> OpenClipEncoder:
     """Load a folder with `open_clip_config.json` and weights."""
-    weights = next((path / name for name in WEIGHTS_NAMES if (path / name).exists()), None)
-    if weights is None:
-        raise WeightsError(f"{path} has {CONFIG} but no weights: none of {', '.join(WEIGHTS_NAMES)} is there.")
+    weights = _weights_in(path)
     plan = _read_plan(path / CONFIG, name=str(path), tokenizer=str(path))
     return plan.build(read_checkpoint(weights).state, what=weights, device=device, dtype=dtype)
 
@@ -245,6 +257,13 @@ def load_hub(repo: str, *, device: str | None, dtype: str | None) -> OpenClipEnc
     config, weights = _from_hub(repo, (CONFIG,)), _from_hub(repo, WEIGHTS_NAMES)
     plan = _read_plan(config, name=f"hf-hub:{repo}", tokenizer=None)
     return plan.build(read_checkpoint(weights).state, what=repo, device=device, dtype=dtype)
+
+
+def _weights_in(folder: Path) -> Path:
+    weights = next((folder / name for name in WEIGHTS_NAMES if (folder / name).exists()), None)
+    if weights is None:
+        raise WeightsError(f"{folder} holds no weights: none of {', '.join(WEIGHTS_NAMES)} is there.")
+    return weights
 
 
 def _plan(name: str, architecture: str) -> _Plan:
@@ -324,7 +343,10 @@ def _tokenizer(text: Mapping[str, Any], source: str | None) -> Any:
     try:
         return HFTokenizer(wanted, context_length=length, tokenizer_mode=text.get("tokenizer_mode"), **options)
     except Exception as error:
-        raise WeightsError(f"The tokenizer {wanted!r} could not be loaded ({_first_line(error)}).") from error
+        raise WeightsError(
+            f"The tokenizer {wanted!r} could not be loaded ({_first_line(error)}). Give the folder of the model, with"
+            " the files of its tokenizer."
+        ) from error
 
 
 def _published(architecture: str, tag: str) -> dict[str, Any]:
