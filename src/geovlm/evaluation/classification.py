@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from attrs import evolve
@@ -10,6 +10,7 @@ from attrs import evolve
 from geovlm._vectors import check_count, unit_rows
 from geovlm.errors import UnknownName, UsageError
 from geovlm.evaluation._collect import collect, encode_texts
+from geovlm.evaluation.classify_arrays import classify
 from geovlm.evaluation.result import KEPT, ClassificationResult
 from geovlm.prompts import clean_class_name, fill_templates, resolve_templates
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["class_vectors", "classify_vectors", "zero_shot"]
 
 ROWS_A_BLOCK = 16_384
+METHODS = ("inductive", "transductive")
 
 
 def zero_shot(
@@ -32,6 +34,7 @@ def zero_shot(
     *,
     classes: Sequence[str] | None = None,
     templates: str | Sequence[str] = "skyscript",
+    method: Literal["inductive", "transductive"] = "inductive",
     batch_size: int = 64,
     progress: bool | None = None,
 ) -> ClassificationResult:
@@ -47,6 +50,8 @@ def zero_shot(
         classes: Names of at least two classes; the labels of the source if not given. A label may be spelt as the
             class is, or otherwise if it reads the same.
         templates: A name in `geovlm.prompts.TEMPLATES`, or templates with one `{}` each.
+        method: Each image by itself, or all at once as `geovlm.evaluation.classify` does; labels are not used. The
+            result tells which it was, and `scores` are probabilities where it was transductive.
         batch_size: Images a batch.
         progress: Show a bar; `None` decides by where the output goes.
 
@@ -63,6 +68,8 @@ def zero_shot(
         >>> result.top1, result.coverage
         (0.75, 0.75)
     """
+    if method not in METHODS:
+        raise UnknownName("method of zero-shot classification", method, METHODS)
     prompts = resolve_templates(templates)
     names = _Names(classes)
     found = collect(encoder, source, lambda record: names.of(record.label), batch_size=batch_size, progress=progress)
@@ -71,14 +78,38 @@ def zero_shot(
     ranking = np.full((len(found.ids), min(KEPT, len(order))), -1, dtype=np.int64)
     scores = np.full(ranking.shape, np.nan, dtype=np.float32)
     read = found.place >= 0
+    used: str = "inductive"
+    notes: tuple[str, ...] = ()
     if read.any():
-        ranking[read], scores[read] = classify_vectors(found.vectors[found.place[read]], texts, k=ranking.shape[1])
+        vectors = found.vectors[found.place[read]]
+        ranking[read], scores[read], used, notes = _ranked(encoder, vectors, texts, method, ranking.shape[1])
     number = {name: position for position, name in enumerate(order)}
     truth = np.array([-1 if name is None else number[name] for name in found.known], dtype=np.int64)
     report = evolve(found.report, stage="zero-shot")
     return ClassificationResult(
-        classes=order, ids=found.ids, truth=truth, ranking=ranking, scores=scores, report=report
+        classes=order,
+        ids=found.ids,
+        truth=truth,
+        ranking=ranking,
+        scores=scores,
+        method=used,
+        notes=notes,
+        report=report,
     )
+
+
+def _ranked(
+    encoder: Encoder, vectors: Vectors, texts: Vectors, method: Literal["inductive", "transductive"], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], str, tuple[str, ...]]:
+    """The best classes of each image and their scores; what was used, and why if that is not what was asked for."""
+    notes: tuple[str, ...] = ()
+    if method == "transductive":
+        found = classify(vectors, texts, method=method, logit_scale=encoder.logit_scale)
+        if found.method == method:
+            ranking = np.argsort(-found.probabilities, axis=1, kind="stable")[:, :k]
+            return ranking, np.take_along_axis(found.probabilities, ranking, axis=1), method, found.notes
+        notes = found.notes
+    return *classify_vectors(vectors, texts, k=k), "inductive", notes
 
 
 def class_vectors(encoder: Encoder, classes: Sequence[str], templates: str | Sequence[str] = "skyscript") -> Vectors:

@@ -51,8 +51,10 @@ class ClassificationResult:
         truth: `(n,)`, each input's class, or −1 if it has no label.
         ranking: `(n, k)`, the best classes of each input, best first; −1 where there is none of the set. Models that
             answer in words name one.
-        scores: `(n, k)`, their cosines; NaN where there is none.
+        scores: `(n, k)`, their cosines, or probabilities by a transductive method; NaN where there is none.
         hallucinated: `(n,)`, where a name outside the set was answered; nowhere if not given.
+        method: How vectors were put into classes; empty for models that answer in words.
+        notes: Why that is not the method that was asked for, and what else is to be known.
         report: What became of every input.
     """
 
@@ -62,6 +64,8 @@ class ClassificationResult:
     ranking: NDArray[np.int64] = field(repr=False, validator=_one_for_each)
     scores: NDArray[np.float32] = field(repr=False, validator=_one_for_each)
     hallucinated: NDArray[np.bool_] = field(repr=False, validator=_one_for_each)
+    method: str = ""
+    notes: tuple[str, ...] = ()
     report: Report = field(repr=False)
 
     @hallucinated.default
@@ -208,8 +212,9 @@ class ClassificationResult:
         over = f"all {total}" if labelled == total else f"the {labelled} labelled of {total}"
         shares = ", ".join(f"top-{k} {self.accuracy(k):.2%}" for k in self._cuts)
         told = f", {self.hallucination_rate:.2%} hallucinated" if self.hallucinated.any() else ""
+        how = "" if self.method in {"", "inductive"} else f" ({self.method})"
         return (
-            f"{self.report.stage}: {shares} over {over} inputs, {len(self.classes)} classes; coverage"
+            f"{self.report.stage}{how}: {shares} over {over} inputs, {len(self.classes)} classes; coverage"
             f" {self.coverage:.2%}{told}"
         )
 
