@@ -61,8 +61,8 @@ def test_any_map_gives_valid_places_that_do_not_overlap_and_miss_no_cell(seed, t
         column, row = (int(value) for value in place.peak)
         assert logits[row, column] > threshold
         assert place.logit >= logits[row, column]
-    assert box(0, 0, 11, 9).buffer(1e-6).contains(everything)
     if places:
+        assert box(0, 0, 11, 9).buffer(1e-6).contains(everything)
         assert max(place.logit for place in places) == np.nanmax(logits)
 
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from geovlm.detection.calibration import Calibration, calibrate
 from geovlm.detection.detections import Detection, Detections, HeatMap
-from geovlm.detection.scan import scan
+from geovlm.detection.scanning import scan
 
 __all__ = ["Calibration", "Detection", "Detections", "HeatMap", "calibrate", "scan"]

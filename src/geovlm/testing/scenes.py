@@ -42,7 +42,8 @@ def _noise(rng: Rng, side: int, scale: int) -> np.ndarray:
     return np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def _ground(rng: Rng, side: int, colour: Colour) -> Image.Image:
+def draw_ground(rng: Rng, side: int, colour: Colour) -> Image.Image:
+    """Textured ground `(side, side)` of about this colour."""
     texture = 9 * _noise(rng, side, 16) + 6 * _noise(rng, side, 4) + rng.normal(scale=4, size=(side, side))
     tint = np.asarray(colour, dtype=np.float32) + rng.normal(scale=6, size=3)
     return Image.fromarray((tint + texture[..., None]).clip(0, 255).astype(np.uint8))
@@ -183,7 +184,7 @@ def draw_scene(rng: Rng, *, side: int = 128) -> tuple[Image.Image, list[str]]:
     count = int(rng.integers(1, 4))
     chosen = set(rng.choice(list(OBJECTS), size=count, replace=False).tolist())
     names = [name for name in OBJECTS if name in chosen]
-    canvas = _ground(rng, side * 2, GROUNDS[ground])
+    canvas = draw_ground(rng, side * 2, GROUNDS[ground])
     draw = ImageDraw.Draw(canvas)
     for name, at in zip(names, _places(rng, side * 2), strict=False):
         OBJECTS[name](rng, draw, side * 2, at)
