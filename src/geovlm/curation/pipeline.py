@@ -57,9 +57,9 @@ def curate(
 
     Openings and place names are cut out; what is too short, too long, in another language, a refusal, a repetition or
     twice at its image is dropped. With an encoder, each caption gets a score against its image, and `drop_share` and
-    `best` go by it: its cosine with the image, plus its mean cosine with the image's other captions, because a caption
-    of another scene disagrees with these more clearly than with the pixels (measured in the benchmarks). An image whose
-    captions are all wrong in the same way is found by the first part alone.
+    `best` go by it: not the bare cosine, but also how well the image's captions fit on the whole, and how much this one
+    disagrees with the others. A caption of another scene disagrees with its neighbours more clearly than with the
+    pixels (measured in the benchmarks).
 
     Take another encoder than the one that will be trained: a model that filters its own data keeps its own errors.
 
