@@ -22,6 +22,7 @@ from geovlm.testing.rasters import PLANTED, planted_raster
 
 BARE = "bare ground"
 SIDE = 64  # of the pieces that the small encoder looks at, in pixels
+SCALE = 48  # length in pixels of the largest things that are planted
 SMALL_CLIP = {
     "embed_dim": 64,
     "vision_cfg": {"image_size": SIDE, "patch_size": 8, "layers": 2, "width": 96, "head_width": 32, "mlp_ratio": 2.0},
@@ -31,14 +32,15 @@ SMALL_CLIP = {
 
 def lessons(path: Path, *, size: int) -> list[gv.Record]:
     """Pieces of drawn land with captions: what is planted there, or bare ground."""
-    boxes = [feature["properties"] for feature in planted_raster(path, size=size, seed=1)["features"]]
+    boxes = [feature["properties"] for feature in planted_raster(path, size=size, seed=1, scale=SCALE)["features"]]
     rng = np.random.default_rng(0)
-    places = [(box["left"] + box["right"], box["top"] + box["bottom"], box["query"]) for box in boxes]
-    wanted = [(*rng.uniform(-0.5, 0.5, 2) * SIDE + (x / 2, y / 2), name) for x, y, name in places * 6]
-    for x, y in rng.uniform(0, size, size=(4 * len(boxes), 2)):
-        if all(abs(2 * x - u) > 3 * SIDE or abs(2 * y - v) > 3 * SIDE for u, v, _ in places):
+    places = [((box["left"] + box["right"]) / 2, (box["top"] + box["bottom"]) / 2, box["query"]) for box in boxes]
+    wanted = [(*rng.uniform(-0.5, 0.5, 2) * SIDE + (x, y), name) for x, y, name in places * 12]
+    for x, y in rng.uniform(0, size, size=(8 * len(places), 2)):
+        if all(max(abs(x - u), abs(y - v)) > 1.5 * SIDE for u, v, _ in places):
             wanted.append((x, y, BARE))
-    raster, records = Raster(path), []
+    raster = Raster(path)
+    records: list[gv.Record] = []
     for x, y, name in wanted:
         col, row = np.clip([x - SIDE / 2, y - SIDE / 2], 0, size - SIDE).astype(int).tolist()
         pixels, _ = raster.read(Window(col=col, row=row, width=SIDE, height=SIDE))
@@ -65,19 +67,19 @@ def main() -> None:
     parser.add_argument("--gsd", type=float, help="metres a pixel to look with; the raster's own if left out")
     parser.add_argument("--threshold", type=float, default=0.5, help="the least probability of a place")
     parser.add_argument("--out", type=Path, default=Path("runs/scan"), help="where everything goes")
-    parser.add_argument("--train-size", type=int, default=2400, help="pixels a side of the drawn land to train on")
-    parser.add_argument("--epochs", type=int, default=6, help="of the small encoder's training")
+    parser.add_argument("--train-size", type=int, default=3000, help="pixels a side of the drawn land to train on")
+    parser.add_argument("--epochs", type=int, default=8, help="of the small encoder's training")
     arguments = parser.parse_args()
 
     out, path = arguments.out, arguments.raster
     out.mkdir(parents=True, exist_ok=True)
     if path is None:
         path = out / "land.tif"
-        planted_raster(path, size=1000, seed=2)
+        planted_raster(path, size=1000, seed=2, scale=SCALE)
     if arguments.encoder is None:
         encoder = small_encoder(out, size=arguments.train_size, epochs=arguments.epochs)
         # It was trained on bare words and knows no others.
-        queries, against, templates = arguments.query or PLANTED[:3], arguments.against or [BARE, *PLANTED], "{} "
+        queries, against, templates = arguments.query or PLANTED[:3], arguments.against or [BARE, *PLANTED], "{}"
     else:
         encoder = gv.load_encoder(arguments.encoder)
         queries, against, templates = arguments.query or ["a lake, a pond"], arguments.against, "overhead"

@@ -115,3 +115,26 @@ def test_zero_shot_on_a_folder(tmp_path):
     assert "inductive" in result.stdout
     rows = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 41
+
+
+def test_scan_geotiff_without_anything(tmp_path):
+    """Trains, scans land that it draws, and uses what it trained again on a raster of one's own."""
+    from geovlm.testing.rasters import planted_raster
+
+    small = ("--train-size", 1100, "--epochs", 1, "--out", tmp_path / "out")
+    first = run("scan_geotiff.py", *small, "--threshold", 0.1)
+    assert first.returncode == 0, first.stderr
+    assert "Training a small encoder" in first.stdout
+    assert {"places.geojson", "places.parquet", "scores.tif", "map.html"} <= {
+        p.name for p in (tmp_path / "out").iterdir()
+    }
+    planted_raster(tmp_path / "mine.tif", size=300, seed=5)
+    again = run(
+        "scan_geotiff.py", tmp_path / "mine.tif", *small, "--query", "pond", "--against", "bare ground", "--gsd", 1
+    )
+    assert again.returncode == 0, again.stderr
+    assert "Training" not in again.stdout
+    assert "in EPSG:32632)" in again.stdout
+    wrong = run("scan_geotiff.py", tmp_path / "mine.tif", *small, "--gsd", -1)
+    assert wrong.returncode == 1
+    assert "Traceback" not in wrong.stderr

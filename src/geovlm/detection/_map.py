@@ -133,10 +133,11 @@ def _add_places(page: Any, canvas: Earth | Sheet, found: Detections) -> list[Bou
     import folium
 
     layers = {}
-    for query in found.queries:
-        number = sum(item.query == query for item in found)
-        layers[query] = folium.FeatureGroup(name=_name(f"{query} ({number})")).add_to(page)
     colours = {query: COLOURS[place % len(COLOURS)] for place, query in enumerate(found.queries)}
+    for query, colour in colours.items():
+        number = sum(item.query == query for item in found)
+        key = f"<i class=gv-swatch style=background:{colour}></i>"
+        layers[query] = folium.FeatureGroup(name=key + _name(f"{query} ({number})")).add_to(page)
     places = [_place(item, canvas, colours[item.query]) for item in found]
     groups = ", ".join(f"{_script_text(query)}: {layer.get_name()}" for query, layer in layers.items())
     lowest = min((item.score for item in found), default=0.0)
