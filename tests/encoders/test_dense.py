@@ -105,13 +105,30 @@ def test_the_head_of_siglip_on_one_token_is_the_path_of_its_value(encoders):
     torch.testing.assert_close(vision.head(token), expected)
 
 
-@pytest.mark.parametrize("kind", ["vit, averages", "timm's resnet"])
-def test_features_of_places_average_to_those_of_the_image_where_the_tower_averages(encoders, kind):
-    encoder = encoders[kind]
+def test_features_of_places_average_to_those_of_the_image_where_the_tower_averages(encoders):
+    encoder = encoders["vit, averages"]
     batch = encoder.normalize_pixels(torch.from_numpy(pixels(2, encoder.patch_size * 2, encoder.patch_size * 3)))
     with torch.inference_mode():
         image, places = encoder._tower(encoder.model)(batch)
     torch.testing.assert_close(places.mean(dim=1), image, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["timm's resnet", "timm's convnext"])
+def test_places_of_convolutions_lie_in_the_middle_of_their_pixels(kind):
+    """With kernels that are the same in all directions, what changes around a square is on all its sides the same."""
+    encoder = encoder_of(FAMILIES[kind])
+    for layer in encoder.model.visual.trunk.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.weight.data[:] = layer.weight.data.abs().mean(dim=(2, 3), keepdim=True)
+    size = encoder.patch_size
+    plain = torch.zeros(1, 3, 9 * size, 9 * size)
+    planted = plain.clone()
+    planted[:, :, 4 * size : 5 * size, 4 * size : 5 * size] = 1
+    tower = encoder._tower(encoder.model)
+    with torch.inference_mode():
+        change = (tower(planted)[1] - tower(plain)[1]).norm(dim=-1).reshape(9, 9)[1:-1, 1:-1]
+    middle = (change.sum(dim=0) * torch.arange(7)).sum() / change.sum()
+    assert abs(middle - 3) < 0.1
 
 
 def test_attention_of_like_to_like_is_the_sum_of_three():

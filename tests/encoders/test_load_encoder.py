@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from geovlm import registry
 from geovlm.encoders import ENCODERS, load_encoder
 from geovlm.encoders.presets import PRESETS
-from geovlm.errors import UnknownName, UsageError
+from geovlm.errors import UnknownName, UsageError, WeightsError
 from geovlm.testing import HashEncoder
 
 
@@ -104,3 +107,13 @@ for place, extra in (("skyclip-vit-b-32", "openclip"), (sys.argv[1], "transforme
         raise AssertionError(place)
 """
     subprocess.run([sys.executable, "-c", code, str(folders["clip"])], check=True)
+
+
+def test_a_saved_folder_with_an_image_tower_that_timm_does_not_know(tmp_path):
+    vision = {"timm_model_name": "resnet_of_tomorrow", "image_size": 32}
+    text = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+    config = {"model_cfg": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file({"logit_scale": torch.zeros(1)}, tmp_path / "open_clip_model.safetensors")
+    with pytest.raises(WeightsError, match="resnet_of_tomorrow"):
+        load_encoder(tmp_path)

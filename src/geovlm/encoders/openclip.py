@@ -288,9 +288,15 @@ def _new_model(config: Mapping[str, Any]) -> Any:
     settings["vision_cfg"]["timm_model_pretrained"] = False
     settings["text_cfg"]["hf_model_pretrained"] = False
     is_custom = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
-    if not is_custom:
-        return open_clip.CLIP(**settings)
-    return open_clip.CoCa(**settings) if "multimodal_cfg" in settings else open_clip.CustomTextCLIP(**settings)
+    kind = open_clip.CLIP
+    if is_custom:
+        kind = open_clip.CoCa if "multimodal_cfg" in settings else open_clip.CustomTextCLIP
+    try:
+        return kind(**settings)
+    except RuntimeError as error:  # timm does not know the image tower
+        raise WeightsError(
+            f"The model cannot be built ({_first_line(error)}). Its config may come from a newer open_clip or timm."
+        ) from error
 
 
 def _as_named_here(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
