@@ -54,7 +54,7 @@ def test_objects_are_of_the_promised_length(planted):
     for feature in planted[1]["features"]:
         properties = feature["properties"]
         longest = max(properties["right"] - properties["left"], properties["bottom"] - properties["top"])
-        assert 0.5 * 144 * 0.7 < longest <= 144 * np.hypot(1, 0.7)
+        assert 0.5 * 72 * 0.7 < longest <= 72 * np.hypot(1, 0.7)
 
 
 def test_outlines_do_not_overlap(planted):

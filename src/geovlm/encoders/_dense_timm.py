@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
+from torch.nn.functional import avg_pool2d, pad
 
 from geovlm.encoders._dense_vit import DenseVit, square_patches
 
@@ -25,7 +26,7 @@ def tower_of(visual: Any) -> DenseTower | None:
     if isinstance(trunk, VisionTransformer):
         return _vit(visual)
     if isinstance(trunk, ResNet | ConvNeXt) and not hasattr(visual.head, "pool"):
-        return _Averaged(visual=visual)
+        return _Averaged(visual=visual, is_centred=isinstance(trunk, ConvNeXt))
     return None
 
 
@@ -67,9 +68,15 @@ class _Averaged:
     """A convolutional tower that averages over places before it projects: projected without averaging.
 
     Zhou et al., "Learning Deep Features for Discriminative Localization" (class activation maps), CVPR 2016.
+
+    Args:
+        visual: The tower.
+        is_centred: Whether places lie in the middle of their pixels, as where convolutions cut an image into patches. A
+            ResNet's strided convolutions have odd kernels and look at the first pixel of a place.
     """
 
     visual: Any
+    is_centred: bool
 
     @property
     def patch_size(self) -> int:
@@ -78,10 +85,15 @@ class _Averaged:
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised NCHW pixels to features `(n, dim)` of images and `(n, rows * columns, dim)` of places."""
         maps = self.visual.trunk.forward_features(pixels)
-        places = maps.flatten(2).transpose(1, 2)
+        places = (maps if self.is_centred else _moved_to_middles(maps)).flatten(2).transpose(1, 2)
         alone = self._project(places.flatten(0, 1)[:, :, None, None])
         return self._project(maps), alone.reshape(*places.shape[:2], -1)
 
     def _project(self, maps: Tensor) -> Tensor:
         features: Tensor = self.visual.head(self.visual.trunk.forward_head(maps))
         return features
+
+
+def _moved_to_middles(maps: Tensor) -> Tensor:
+    """Features between each place and the next, half a place to the right and down."""
+    return avg_pool2d(pad(maps, (0, 1, 0, 1), mode="replicate"), 2, stride=1)

@@ -8,7 +8,8 @@
 | ViT that averages its patches | the projection without the average |
 | ViT with an attention-pooling head (SigLIP) | the head on the place alone: the path of its values |
 | CLIP's ResNet | the values of its attention pooling, projected |
-| ResNet, ConvNeXt | the projection without the average |
+| ConvNeXt | the projection without the average |
+| ResNet | the same, of the mean of four neighbours, whose middle is that of the place |
 
 Sources: for CLIP's ViT, the sum of softmax(qq), softmax(kk) and softmax(vv) of SegEarth-OV (Li et al., CVPR 2025,
 arXiv 2410.01768), which joins SCLIP (Wang, Mei & Yuille, ECCV 2024, arXiv 2312.01597) with ClearCLIP (Lan et al., ECCV

@@ -29,7 +29,7 @@ CRS, CORNER = "EPSG:32632", (500_000.0, 5_400_000.0)
 
 
 def planted_raster(
-    path: str | os.PathLike[str], *, size: int = 2000, seed: int = 0, scale: int = 144, gsd: float = 0.5
+    path: str | os.PathLike[str], *, size: int = 2000, seed: int = 0, scale: int = 72, gsd: float = 0.5
 ) -> dict[str, Any]:
     """Write a GeoTIFF with objects on changing ground, and tell where they are.
 
@@ -93,7 +93,8 @@ Outline = list[tuple[float, float]]
 
 def _circle(radii: Any = 1.0) -> NDArray[np.float64]:
     angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    return (np.column_stack([np.cos(angles), np.sin(angles)]).T * radii).T
+    points: NDArray[np.float64] = np.stack([np.cos(angles), np.sin(angles)]) * radii
+    return points.T
 
 
 def _pond(rng: Rng, draw: Draw, frame: _Frame) -> Outline:
@@ -123,7 +124,11 @@ def _football(_: Rng, draw: Draw, frame: _Frame) -> Outline:
     for stripe in range(8):
         shade = (44, 122, 52) if stripe % 2 else (62, 146, 66)
         draw.polygon(frame.box(left=stripe / 4 - 1, right=stripe / 4 - 0.75), fill=shade)
-    for line in (frame.box(-0.92, -0.9, 0.92, 0.9), frame.box(-0.92, -0.4, -0.66, 0.4), frame.box(0.66, -0.4, 0.92, 0.4)):
+    for line in (
+        frame.box(-0.92, -0.9, 0.92, 0.9),
+        frame.box(-0.92, -0.4, -0.66, 0.4),
+        frame.box(0.66, -0.4, 0.92, 0.4),
+    ):
         draw.polygon(line, outline=(236, 236, 236), width=4)
     draw.line(frame.place([(0, -0.9), (0, 0.9)]), fill=(236, 236, 236), width=4)
     return frame.box()
