@@ -54,7 +54,7 @@ def encoder(tmp_path_factory):
     config = {"embed_dim": 48, "vision_cfg": vision, "text_cfg": TEXT, "init_logit_scale": np.log(30)}
     base = gv.new_encoder(config, device="cpu", dtype="float32")
     settings = gv.TrainingConfig(
-        epochs=5, batch_size=32, learning_rate=3e-3, precision="float32", interpolation=False, checkpoints_kept=1
+        epochs=8, batch_size=32, learning_rate=3e-3, precision="float32", interpolation=False, checkpoints_kept=1
     )
     return gv.ContrastiveTrainer(base, settings).fit(records, out=folder / "run").encoder
 
@@ -73,5 +73,5 @@ def test_cells_outline_what_windows_only_notice(encoder, tmp_path):
             overlap=0.5,
         )
         scores[dense] = evaluate_detections(found, truth, iou=(0.5,), samples=1).table.loc["(mean)"]
-    assert scores[True]["recall"] > 0.4
+    assert scores[True]["recall"] > 0.7
     assert scores[True]["AP50"] > 2 * scores[False]["AP50"] + 0.1

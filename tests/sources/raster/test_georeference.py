@@ -76,6 +76,25 @@ def test_all_footprints_are_within_a_tenth_of_a_pixel_of_dense_edges(shared_data
         assert (np.abs(wrong.reshape(2, 2) * metres) < 0.1 * min(raster.pixel_size)).all(), path.name
 
 
+def test_where_not_all_is_on_the_earth_coordinates_are_those_of_rasterio(shared_data):
+    """And longitudes and latitudes on the disc; rasterio has none beside it."""
+    rng = np.random.default_rng(0)
+    for name in sorted(NOT_ON_EARTH | OFF_THE_DISC):
+        path = shared_data / "geo_rasters" / name
+        raster = Raster(path)
+        angles, radii = rng.uniform(0, 2 * np.pi, 200), rng.uniform(0, 0.4, 200)
+        shares = 0.5 + radii[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
+        points = shares * (raster.width, raster.height)
+        with rasterio.open(path) as dataset:
+            places, crs = np.column_stack(dataset.transform * points.T), dataset.crs
+        size = np.linalg.norm(np.reshape(raster.transform, (2, 3))[:, :2], axis=0).min()
+        assert np.abs(raster.to_crs(points) - places).max() / size < 0.1, name
+        if name in OFF_THE_DISC:
+            lonlat = np.column_stack(warp(crs, "EPSG:4326", *places.T.tolist()))
+            _, _, metres = Geod(ellps="WGS84").inv(*raster.to_lonlat(points).T, *lonlat.T)
+            assert np.max(metres) / min(raster.pixel_size) < 0.1, name
+
+
 def test_discs_seen_from_space(shared_data):
     raster = Raster(shared_data / "geo_rasters" / "goes_full_disk_geos_proj.tif")
     assert raster.unplaced is None
