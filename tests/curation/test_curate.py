@@ -133,8 +133,6 @@ def test_what_cannot_be_written_is_a_storage_error(tmp_path):
 def test_rules_that_need_an_encoder_say_so():
     with pytest.raises(UsageError, match="encoder"):
         gv.curate(pairs(6), rules=gv.CurationRules(best=1))
-    with pytest.raises(UsageError, match="pixels"):
-        gv.curate(pairs(6), rules=gv.CurationRules(best=1, rotations=True), encoder=HashEncoder())
 
 
 def test_nothing_in_nothing_out():
@@ -147,7 +145,7 @@ def test_scores_against_the_definition():
     rng = np.random.default_rng(0)
     owner = np.array([0, 0, 0, 1, 2, 2])
     images, texts = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in rng.normal(size=(2, 6, 5)))
-    found = scores(images[:3].astype(np.float32), texts.astype(np.float32), owner)
+    found = scores(images[None, :3].astype(np.float32), texts.astype(np.float32), owner)
     cosine = [images[owner[place]] @ texts[place] for place in range(6)]
     agreement = {}
     for place in range(6):
@@ -158,6 +156,35 @@ def test_scores_against_the_definition():
         expected = cosine[place] + np.mean([cosine[other] for other in siblings])
         expected += 2 * (agreement[place] - np.mean([agreement[other] for other in siblings]))
         assert found[place] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_caption_that_depends_on_the_orientation_is_held_against(tmp_path):
+    """Of two captions, the one that fits one rotation only goes."""
+
+    class Sides(HashEncoder):
+        """Sees the colour at the upper edge."""
+
+        def encode_images(self, images):
+            return super().encode_images([image.crop((0, 0, image.width, 1)) for image in images])
+
+    image = Image.new("RGB", (8, 8), "green")
+    image.paste("red", (0, 0, 8, 2))
+    source = [gv.Record(id="a", image=image, captions=["a red edge", "a green field"])]
+    for rotations, kept in ((False, "a red edge"), (True, "a green field")):
+        rules = gv.CurationRules(best=1, rotations=rotations)
+        found = gv.curate(source, rules=rules, encoder=Sides(), out=tmp_path / str(rotations))
+        assert found.dataset[0].captions == (kept,)
+
+
+def test_views_that_disagree_lower_the_score():
+    texts, owner = np.eye(3, dtype=np.float32)[:1], np.array([0])
+    steady, wavering = np.array([0.5, 0.5, 0.5, 0.5]), np.array([0.9, 0.1, 0.9, 0.1])
+    found = []
+    for cosines in (steady, wavering):
+        views = np.stack([np.array([[c, np.sqrt(1 - c**2), 0]], dtype=np.float32) for c in cosines])
+        found.append(float(scores(views, texts, owner)[0]))
+    assert found[0] == pytest.approx(1.0, abs=1e-5), "twice the mean, for a caption that is alone"
+    assert found[1] == pytest.approx(2 * (0.5 - 0.4), abs=1e-5)
 
 
 def test_an_image_whose_captions_are_all_wrong_is_found():

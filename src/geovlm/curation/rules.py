@@ -27,8 +27,8 @@ class CurationRules:
             use of them.
         drop_share: The share of captions with the lowest score to drop, in each group of `group_by`.
         best: How many captions an image keeps, those with the highest score; `None` keeps all.
-        rotations: Score the mean of each image in four rotations (`RotationEncoder`): what is true of a scene from
-            above is true whichever way it is turned. Four times the time of the encoder.
+        rotations: Look at each image in four rotations, and hold it against a caption if they disagree: what is true of
+            a scene from above is true whichever way it is turned. Four times the time of the images.
         group_by: A name in the metadata, such as the source or the ground sample distance class: `drop_share` is taken
             in each group, because scores of different sensors cannot be compared.
         per_group: How many images each group keeps, those with the highest score (without an encoder, the first).

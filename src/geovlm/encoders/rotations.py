@@ -87,6 +87,7 @@ class RotationEncoder:
 
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> Vectors:
         """Embed preprocessed images: uint8 `(n, image_size, image_size, 3)` to float32 `(n, dim)`, L2-normalised."""
-        turned = (np.ascontiguousarray(np.rot90(pixels, turns, axes=(1, 2))) for turns in range(4))
-        total = sum((self._encoder.encode_pixels(each) for each in turned), np.zeros((1, self.dim), dtype=np.float32))
+        total = np.zeros((len(pixels), self.dim), dtype=np.float32)
+        for turns in range(4):
+            total += self._encoder.encode_pixels(np.ascontiguousarray(np.rot90(pixels, turns, axes=(1, 2))))
         return unit_rows(total, what="image")
