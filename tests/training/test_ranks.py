@@ -28,7 +28,7 @@ def results(encoders):
     """What two processes, started as torchrun starts them, have computed."""
     encoders.folder("open_clip"), encoders.folder("siglip")
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    call = [sys.executable, "-m", "tests.training.ranks_program", str(encoders.root)]
+    call = [sys.executable, "-X", "faulthandler", "-m", "tests.training.ranks_program", str(encoders.root)]
     processes = [
         subprocess.Popen(
             call,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from datetime import timedelta
 from inspect import signature
@@ -22,6 +23,11 @@ T = TypeVar("T")
 
 # The others wait while the main process validates or saves, which takes longer than the usual ten minutes at times.
 PATIENCE = timedelta(hours=2)
+
+
+def _leave() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @frozen(kw_only=True)
@@ -59,6 +65,8 @@ class Ranks:
             return cls(device=device)
         accelerate = require("accelerate", extra="train", purpose="training in several processes")
         state = accelerate.PartialState(cpu=torch.device(device).type == "cpu", timeout=PATIENCE)
+        # Threads of the group that still run when the interpreter goes would abort a process that has done its work.
+        atexit.register(_leave)
         own = device if state.device.type == "cpu" else str(state.device)
         return cls(index=state.process_index, count=state.num_processes, device=own)
 
