@@ -1,6 +1,6 @@
 """`AstraStore` and astrapy's `Collection.insert_many` writing the same documents, and `AstraStore` when requests fail.
 
-    python benchmarks/stores_astra.py [--documents 2000] [--rounds 10] [--with-faults 100000]
+    python benchmarks/stores_astra.py [--documents 2000] [--rounds 10] [--with-faults 100000] [--out FILE]
 
 The Data API is the emulator of `geovlm.testing`, in a process of its own, so that the processor time of this process
 is the client's. Both write vectors of 512 numbers (random unit vectors, float32, as an encoder gives them) with five
@@ -16,10 +16,12 @@ then read back and compared.
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import statistics
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,7 +83,7 @@ def insert_many(
     collection.insert_many(made, concurrency=threads, chunk_size=chunk, general_method_timeout_ms=600_000)
 
 
-def compare(database: Any, connection: dict[str, str], count: int, rounds: int) -> None:
+def compare(database: Any, connection: dict[str, str], count: int, rounds: int) -> dict[str, dict[str, float]]:
     store = AstraStore("ours", workers=WORKERS, **connection)
     store.bind(dim=DIM, fingerprint="benchmark")
     definition = {"vector": {"dimension": DIM, "metric": "cosine"}, "indexing": {"allow": ["metadata"]}}
@@ -101,18 +103,21 @@ def compare(database: Any, connection: dict[str, str], count: int, rounds: int) 
         times["AstraStore.upsert"].append(cpu_of(partial(store.upsert, *rows)))
         store.delete(where={})
     ours = [cpu for _, cpu in times["AstraStore.upsert"]]
+    figures = {}
     for name, taken in times.items():
         # The least of all turns, as what else runs on the machine only adds to it; shares turn by turn, for the same.
         wall, cpu = (min(column) for column in zip(*taken, strict=True))
         share = statistics.median(mine / theirs for mine, (_, theirs) in zip(ours, taken, strict=True))
+        figures[name] = {"cpu_ms_a_thousand": 1e6 * cpu / count, "documents_a_second": count / wall, "share": share}
         print(
             f"{name:21} {1e6 * cpu / count:6.1f} ms of CPU per 1,000 documents, {count / wall:6.0f} documents/s;"
             f" AstraStore takes {share:4.2f} of its CPU (median)",
             flush=True,
         )
+    return figures
 
 
-def with_faults(pipe: Connection, connection: dict[str, str], count: int) -> None:
+def with_faults(pipe: Connection, connection: dict[str, str], count: int) -> dict[str, Any]:
     store = AstraStore("faulty", workers=WORKERS, timeout=1.0, attempts=12, pause=0.05, **connection)
     store.bind(dim=DIM, fingerprint="benchmark")
     ids, vectors, metadata = documents(count)
@@ -140,6 +145,7 @@ def with_faults(pipe: Connection, connection: dict[str, str], count: int) -> Non
     told = {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}
     lost, twice = (sum(times == 0 for times in seen.values()), sum(times > 1 for times in seen.values()))
     print(f"told: {told}; lost {lost}, twice {twice}, unknown {len(seen) - count}, with other content {wrong}")
+    return {"documents": count, "seconds": wall, "lost": lost, "twice": twice, "with other content": wrong}
 
 
 def main() -> None:
@@ -147,19 +153,23 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=2000, help="in each turn")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--with-faults", type=int, default=0, metavar="DOCUMENTS")
+    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     options = parser.parse_args()
     pipe, other = multiprocessing.get_context("spawn").Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(other,), daemon=True)
     server.start()
     endpoint, token = pipe.recv()
     connection = {"endpoint": endpoint, "token": token}
+    figures: dict[str, Any] = {}
     if options.rounds:
         database = DataAPIClient().get_database(endpoint, token=token)
-        compare(database, connection, options.documents, options.rounds)
+        figures |= compare(database, connection, options.documents, options.rounds)
     if options.with_faults:
-        with_faults(pipe, connection, options.with_faults)
+        figures["with faults"] = with_faults(pipe, connection, options.with_faults)
     pipe.send(None)
     server.join()
+    if options.out:
+        options.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

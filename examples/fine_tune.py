@@ -1,12 +1,14 @@
 """Fine-tune an encoder on your own pairs, and see what it gained and what it forgot.
 
+    python examples/fine_tune.py
     python examples/fine_tune.py captions.json --encoder skyclip-vit-b-32
     python examples/fine_tune.py captions.json --encoder epoch_20.pt --architecture ViT-B-32 --lora-rank 8
     torchrun --nproc-per-node 8 examples/fine_tune.py captions.json --encoder skyclip-vit-l-14 --batch-size 4096
 
 The table (CSV, Parquet, JSON lines, or JSON in Karpathy's form) names images and captions; where it has a column
-`split`, its parts are used, elsewhere a tenth of the rows is held out. Without `--encoder` it rehearses: a checkpoint
-in SkyCLIP's format with a tiny model and random weights is written and tuned, which shows the way and proves nothing.
+`split`, its parts are used, elsewhere a tenth of the rows is held out. Without a table, scenes are drawn. Without
+`--encoder` it rehearses: a checkpoint in SkyCLIP's format with a tiny model and random weights is written and tuned,
+which shows the way and proves nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +16,9 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import geovlm as gv
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from geovlm.testing.scenes import write_scenes
 
 TINY = {
     "embed_dim": 64,
@@ -43,7 +42,13 @@ def rehearsal(folder: Path) -> gv.Encoder:
     return gv.load_encoder(folder / "epoch_20.pt", architecture="tiny-clip")
 
 
-def read(table: Path, *, limit: int | None) -> tuple[Sequence[gv.Record], Sequence[gv.Record]]:
+def drawn(folder: Path) -> tuple[gv.ImageSource, gv.ImageSource]:
+    """Synthetic scenes, whose tags make their captions."""
+    scenes = gv.TableSource(write_scenes(folder / "synthetic", 300))
+    return gv.caption(scenes, gv.TagCaptioner(), out=folder / "pairs").split(val=0.1, seed=0)
+
+
+def read(table: Path, *, limit: int | None) -> tuple[gv.ImageSource, gv.ImageSource]:
     """Pairs to train on and pairs held out."""
     try:
         train, val = list(gv.TableSource(table, split="train")), list(gv.TableSource(table, split="val"))
@@ -55,7 +60,7 @@ def read(table: Path, *, limit: int | None) -> tuple[Sequence[gv.Record], Sequen
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path, help="images and captions")
+    parser.add_argument("table", type=Path, nargs="?", help="images and captions")
     parser.add_argument("--out", type=Path, default=Path("runs/fine-tune"), help="where everything goes")
     parser.add_argument("--encoder", help="a preset, an open_clip or Hugging Face name, or a path")
     parser.add_argument("--architecture", help="of a checkpoint that does not say it")
@@ -66,7 +71,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="use only so many pairs of each part")
     arguments = parser.parse_args()
 
-    train, val = read(arguments.table, limit=arguments.limit)
+    train, val = read(arguments.table, limit=arguments.limit) if arguments.table else drawn(arguments.out)
     if arguments.encoder is None:
         base = rehearsal(arguments.out / "rehearsal")
     else:

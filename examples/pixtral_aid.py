@@ -1,12 +1,13 @@
 """Mistral's walk-through for Pixtral on satellite scenes: baseline, fine-tune, ask again, compare.
 
+    python examples/pixtral_aid.py
     python examples/pixtral_aid.py path/to/AID --limit 60
 
-The folder has one folder of images a class, or a `captions.json` (Karpathy-style, with `class`). By itself the program
-runs offline: a server on this machine speaks Mistral's API, and behind it answers a tiny model of random weights. What
-it says is nonsense at first; the steps, the files and the counting are those of a real run. Its server forgets
-everything at the end, so a second offline run needs another `--out`; a real run goes on with the same one. One argument
-changes the server:
+The folder has one folder of images a class, or a `captions.json` (Karpathy-style, with `class`); without one, forty
+scenes are drawn. By itself the program runs offline: a server on this machine speaks Mistral's API, and behind it
+answers a tiny model of random weights. What it says is nonsense at first; the steps, the files and the counting are
+those of a real run. Its server forgets everything at the end, so a second offline run needs another `--out`; a real run
+goes on with the same one. One argument changes the server:
 
     --server mistral                  Mistral's own, with MISTRAL_API_KEY
     --server http://localhost:8000    one's own, such as `vllm serve mistralai/Pixtral-12B-2409`
@@ -28,9 +29,10 @@ from attrs import field, frozen
 import geovlm as gv
 from geovlm.pixtral import ChatRequest, FineTuningConfig, LabelSet
 from geovlm.pixtral.messages import classification_prompt
+from geovlm.testing.scenes import write_scenes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
 MODELS = {"offline": "pixtral-12b-2409", "mistral": "ministral-14b-2512"}
 OWN_SERVER = "mistralai/Pixtral-12B-2409"
@@ -56,7 +58,7 @@ class Setting:
 
 
 @contextmanager
-def offline(labels: Sequence[str], out: Path, model: str) -> Iterator[Setting]:
+def offline(labels: Sequence[str], out: Path, model: str) -> Generator[Setting]:
     """A server on this machine, and a tiny model behind it."""
     from geovlm.testing.mistral_api import MistralEmulator
     from geovlm.testing.tiny_pixtral import save_tiny_pixtral
@@ -76,7 +78,7 @@ def offline(labels: Sequence[str], out: Path, model: str) -> Iterator[Setting]:
 
 
 @contextmanager
-def setting(arguments: argparse.Namespace, labels: Sequence[str]) -> Iterator[Setting]:
+def setting(arguments: argparse.Namespace, labels: Sequence[str]) -> Generator[Setting]:
     model = arguments.model or MODELS.get(arguments.server, OWN_SERVER)
     if arguments.server == "offline":
         with offline(labels, arguments.out, model) as made:
@@ -85,6 +87,11 @@ def setting(arguments: argparse.Namespace, labels: Sequence[str]) -> Iterator[Se
         url = None if arguments.server == "mistral" else arguments.server
         with gv.PixtralClient(model, base_url=url) as client:
             yield Setting(client=client, base=arguments.base)
+
+
+def drawn(folder: Path) -> gv.ImageSource:
+    """Synthetic scenes of many classes."""
+    return gv.TableSource(write_scenes(folder / "synthetic", 400))
 
 
 def read(folder: Path) -> gv.ImageSource:
@@ -98,7 +105,7 @@ def some(data: gv.ImageSource, limit: int | None) -> gv.Dataset:
     if limit is None:
         return whole
     classes = whole.labels[: max(2, limit // FEWEST)]
-    places = defaultdict(list)
+    places: defaultdict[str | None, list[int]] = defaultdict(list)
     for place, record in enumerate(whole):
         places[record.label].append(place)
     return whole.subset(sorted(chain.from_iterable(places[name][: limit // len(classes)] for name in classes)))
@@ -106,7 +113,9 @@ def some(data: gv.ImageSource, limit: int | None) -> gv.Dataset:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="a folder with one folder of images a class, or with captions.json")
+    parser.add_argument(
+        "data", type=Path, nargs="?", help="a folder with one folder of images a class, or with captions.json"
+    )
     parser.add_argument("--server", default="offline", help="offline, mistral, or an address")
     parser.add_argument("--model", help="its id at the server")
     parser.add_argument("--base", type=Path, help="a folder with the weights to fine-tune")
@@ -116,7 +125,7 @@ def main() -> None:
     arguments = parser.parse_args()
     out = arguments.out
 
-    data = some(read(arguments.data), arguments.limit)
+    data = some(read(arguments.data), arguments.limit) if arguments.data else some(drawn(out), arguments.limit or 40)
     labels = data.labels
     train, test = gv.stratified_split(data, test=0.2, seed=42)
     print(f"{len(train)} scenes to learn from, {len(test)} to measure on, {len(labels)} classes")

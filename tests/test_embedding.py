@@ -377,7 +377,7 @@ def test_another_encoder_or_another_kind_of_directory_is_refused(tmp_path):
     renamed = Light()
     renamed.name = "the same encoder from another path"
     assert embed(records(3), renamed, out=tmp_path / "run").report.done == 1
-    with pytest.raises(UsageError, match="does not hold embeddings"):
+    with pytest.raises(UsageError, match="holds no embeddings"):
         Embeddings.open(tmp_path)
 
 

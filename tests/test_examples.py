@@ -102,6 +102,19 @@ def test_pixtral_aid(tmp_path):
         assert (tmp_path / "out" / name).stat().st_size
 
 
+def test_fine_tuning_without_anything(tmp_path):
+    result = run("fine_tune.py", "--out", tmp_path, "--epochs", 1)
+    assert result.returncode == 0, result.stderr
+    assert "on 30 held-out pairs" in result.stdout
+    assert gv.load_encoder(tmp_path / "run" / "encoder").dim == 64
+
+
+def test_every_example_is_in_their_readme():
+    readme = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    for example in (ROOT / "examples").glob("*.py"):
+        assert f"## `{example.name}`" in readme
+
+
 def test_zero_shot_on_a_folder(tmp_path):
     from tests.models import openclip_config
 
@@ -110,10 +123,10 @@ def test_zero_shot_on_a_folder(tmp_path):
         place = tmp_path / "scenes" / ("Port" if number % 2 else "BareLand") / f"{number}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.effect_noise((40, 40), 20 + 5 * number).save(place)
-    result = run("zero_shot.py", tmp_path / "scenes", "--encoder", tmp_path / "encoder", "--out", tmp_path / "out.csv")
+    result = run("zero_shot.py", tmp_path / "scenes", "--encoder", tmp_path / "encoder", "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     assert "inductive" in result.stdout
-    rows = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
+    rows = (tmp_path / "out" / "classes.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 41
 
 

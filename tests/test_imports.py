@@ -17,18 +17,20 @@ PACKAGE = Path(geovlm.__file__).parent
 
 # From the ground up. A module may import what stands on a lower floor, or its own package's private parts.
 FLOORS = [
-    {"errors", "_optional", "_progress", "_files", "_torch"},
+    {"errors", "_optional", "_progress", "_files", "_markup", "_together", "_torch", "_workers"},
     {"imaging", "_tiff"},
     {"records"},
     {"protocols"},
     {"registry", "_tables", "_parts", "_stream", "_images_on_disk", "_metrics", "_vectors", "_times", "_areas"}
     | {"_vocabulary"},
-    {"_regions", "_geojson", "_blocks"},
+    {"_regions", "_geojson", "_blocks", "_engine"},
     {"_pairs", "_split", "_html", "_hits", "_places", "filters", "prompts"},
     {"sources", "encoders", "captioners", "stores", "dataset", "_search"},
     {"embedding", "captioning", "splitting", "transfer"},
     {"index", "training", "evaluation", "pixtral", "detection", "curation"},
-    {"agents", "testing"},
+    {"agents", "testing", "distributed"},
+    {"cli"},
+    {"__main__"},
 ]
 FLOOR_OF = {name: height for height, floor in enumerate(FLOORS) for name in floor}
 

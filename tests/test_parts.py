@@ -137,7 +137,7 @@ def test_in_memory_run_leaves_no_files(tmp_path, monkeypatch):
 
 
 def test_not_a_record(tmp_path):
-    with pytest.raises(UsageError, match=r"yields geovlm.Record, not str: 'a.jpg'"):
+    with pytest.raises(UsageError, match=r"yields geovlm.Record, not str; wrap each image"):
         run(tmp_path, ["a.jpg"])
 
 
@@ -200,11 +200,12 @@ def test_atomic_write_never_shows_half_a_file(tmp_path):
 @settings(deadline=None)
 @given(st.sets(st.text(max_size=4), max_size=60), st.sets(st.text(max_size=4), max_size=20), st.integers(1, 8))
 def test_id_set_is_a_set(inside, outside, limit):
-    """Also past the point where fresh ids are merged into the sorted array."""
+    """Also past the point where drawers are split."""
     ids = IdSet()
-    ids.FRESH_LIMIT = limit
+    ids.IDS_A_DRAWER = limit
     for key in inside:
-        ids.add(key)
+        assert ids.add(key)
+        assert not ids.add(key)
     assert len(ids) == len(inside)
     assert all(key in ids for key in inside)
     assert all((key in ids) == (key in inside) for key in outside)

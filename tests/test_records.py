@@ -123,7 +123,9 @@ class TestRecordInANotebook:
         wide = Record(id="a<b", image=np.zeros((40, 1000), np.uint8), label="R&D", captions=["a <b>port</b>"])
         page = wide._repr_html_()
         assert page.count('<img src="data:image/jpeg;base64,') == 1
-        assert "<b>R&amp;D</b><br>a &lt;b&gt;port&lt;/b&gt;<br>a&lt;b" in page
+        assert ">a&lt;b</p>" in page
+        assert "<p>a &lt;b&gt;port&lt;/b&gt;</p>" in page
+        assert ">R&amp;D</td>" in page
         payload = base64.b64decode(page.partition("base64,")[2].partition('"')[0])
         with Image.open(io.BytesIO(payload)) as image:
             assert image.size == (320, 13)
@@ -132,7 +134,10 @@ class TestRecordInANotebook:
         page = Record(id="a", image=b"<script>")._repr_html_()
         assert "<img" not in page
         assert "<script>" not in page
-        assert "<i>" in page
+        assert "<p>no picture: " in page
 
     def test_no_image(self):
-        assert Record(id="a")._repr_html_() == "<figure><figcaption>a</figcaption></figure>"
+        page = Record(id="a")._repr_html_()
+        assert ">a</p>" in page
+        assert "<img" not in page
+        assert "<table" not in page

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from geovlm.detection import Calibration, Detection, Detections, HeatMap, calibrate, scan
     from geovlm.embedding import Embeddings, embed
     from geovlm.encoders import load_encoder, new_encoder
+    from geovlm.encoders.replicas import ReplicatedEncoder
     from geovlm.encoders.rotations import RotationEncoder
     from geovlm.errors import GeovlmError
     from geovlm.evaluation import compare, retrieval, score_labels, zero_shot
@@ -57,6 +58,7 @@ _HOMES = {
     "detection": ("Calibration", "Detection", "Detections", "HeatMap", "calibrate", "scan"),
     "embedding": ("Embeddings", "embed"),
     "encoders": ("load_encoder", "new_encoder"),
+    "encoders.replicas": ("ReplicatedEncoder",),
     "encoders.rotations": ("RotationEncoder",),
     "errors": ("GeovlmError",),
     "evaluation": ("compare", "retrieval", "score_labels", "zero_shot"),
@@ -123,6 +125,7 @@ __all__ = [
     "QueryAgent",
     "RasterSource",
     "Record",
+    "ReplicatedEncoder",
     "Report",
     "RotationEncoder",
     "ShardSource",

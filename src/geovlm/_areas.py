@@ -38,6 +38,10 @@ class Area:
         boxes: None of them crosses the antimeridian. What lies in the area lies, each connected piece of it, in one of
             them; without `shapes` they are the area.
         shapes: Geometries of shapely that together are the area.
+
+    Examples:
+        >>> Area(((5.9, 45.8, 10.5, 47.8),)).meets((10.0, 47.0, 11.0, 48.0))
+        True
     """
 
     boxes: tuple[Box, ...]

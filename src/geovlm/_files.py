@@ -100,7 +100,9 @@ def locked(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         file = (directory / ".lock").open("w")
     except OSError as error:
-        raise StorageError(f"{directory} cannot be used for results ({error.strerror or error}).") from error
+        raise StorageError(
+            f"{directory} cannot be used for results ({error.strerror or error}); choose one that can be written."
+        ) from error
     with file:
         if not _try_lock(file.fileno()):
             raise RunLocked(f"Another process is writing in {directory}. Wait for it, or choose another directory.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -12,6 +11,7 @@ from attrs import field, frozen
 
 from geovlm._geojson import Feature, feature, to_frame, write_features
 from geovlm._html import Section, card_strip, results_page
+from geovlm._markup import lines, panel
 from geovlm._places import Place, Places
 from geovlm._regions import geometry_of, regions
 from geovlm.records import Footprint
@@ -38,6 +38,11 @@ class Hit:
         label: Its class, when it has one.
         footprint: Where it lies on the Earth, when that is known.
         metadata: All that the store keeps of it.
+
+    Examples:
+        >>> hit = Hit(id="a.jpg", score=0.31, metadata={"year": 2024})
+        >>> hit.score, hit.metadata["year"]
+        (0.31, 2024)
     """
 
     id: str
@@ -48,6 +53,9 @@ class Hit:
     footprint: Footprint | None = None
     metadata: Mapping[str, Any] = field(factory=dict, repr=False)
 
+    def _repr_html_(self) -> str:
+        return panel(f"{self.score:.4f}", card_strip([self]))
+
 
 @frozen(repr=False)
 class Hits(Sequence[Hit]):
@@ -56,6 +64,16 @@ class Hits(Sequence[Hit]):
     Args:
         items: The hits.
         query: What was asked, in words.
+
+    Examples:
+        >>> from PIL import Image
+        >>> from geovlm import Index, Record
+        >>> from geovlm.testing import HashEncoder
+        >>> index = Index(HashEncoder())
+        >>> report = index.add([Record(id=name, image=Image.new("RGB", (8, 8), name)) for name in ("red", "blue")])
+        >>> hits = index.search("a blue lake", limit=2)
+        >>> [hit.id for hit in hits], hits.to_pandas().shape[0]
+        (['blue', 'red'], 2)
     """
 
     items: tuple[Hit, ...]
@@ -141,8 +159,8 @@ class Hits(Sequence[Hit]):
 
     def _repr_html_(self) -> str:
         rest = len(self) - PICTURES_IN_A_NOTEBOOK
-        more = f"<p>… and {rest} more; save_html() shows all.</p>" if rest > 0 else ""
-        return f"<p>{len(self)} hits for {escape(self.query)}</p>{card_strip(self[:PICTURES_IN_A_NOTEBOOK])}{more}"
+        more = lines([f"… and {rest} more; save_html() shows all."] if rest > 0 else [])
+        return panel(f"{len(self)} hits for {self.query}", card_strip(self[:PICTURES_IN_A_NOTEBOOK]), more)
 
 
 def _line(hit: Hit) -> str:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from geovlm._hits import Hit
+    from geovlm.imaging import ImageLike
+    from geovlm.records import Record
 
 # Twice the width of a card, for sharp pictures on dense screens.
 THUMBNAIL_SIDE = 320
@@ -89,23 +91,45 @@ def results_page(title: str, sections: Iterable[Section], *, lead: str = "", out
     Raises:
         StorageError: The page cannot be written.
     """
-    body = [f"<h1>{escape(title)}</h1>", f"<pre>{escape(lead)}</pre>" if lead else ""]
-    body += [_section(section) for section in sections]
-    page = (
+    parts = [f"<pre>{escape(lead)}</pre>" if lead else "", *map(_section, sections)]
+    text = page(title, *parts)
+    if out is not None:
+        write_atomically(out, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))
+    return text
+
+
+def page(title: str, *parts: str) -> str:
+    """A page with a heading and pieces of HTML below it, such as `_repr_html_` gives; empty ones are left out."""
+    body = [f"<h1>{escape(title)}</h1>", *parts]
+    return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{PAGE_STYLE}{CARD_STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(part for part in body if part)
         + "\n</body>\n</html>\n"
     )
-    if out is not None:
-        write_atomically(out, lambda temporary: temporary.write_text(page, encoding="utf-8", errors="replace"))
-    return page
 
 
 def card_strip(hits: Sequence[Hit]) -> str:
     """The pictures of hits, for a notebook cell."""
     return f"<style>{CARD_STYLE}</style>{_cards(hits)}"
+
+
+def record_strip(records: Sequence[Record]) -> str:
+    """The pictures of records, for a notebook cell."""
+    return f"<style>{CARD_STYLE}</style>{_grid(_of_record(record) for record in records)}"
+
+
+@frozen(kw_only=True)
+class _Card:
+    """A picture with what stands below it; `badge` lies on it."""
+
+    image: ImageLike | None
+    absent: str = "no picture is kept for this row"
+    name: str
+    label: str | None
+    caption: object
+    badge: str = ""
 
 
 def _section(section: Section) -> str:
@@ -118,22 +142,36 @@ def _section(section: Section) -> str:
 
 
 def _cards(hits: Sequence[Hit]) -> str:
+    return _grid(_of_hit(hit) for hit in hits)
+
+
+def _grid(cards: Iterable[_Card]) -> str:
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return f'<div class="gv-cards">{"".join(pool.map(_card, hits))}</div>'
+        return f'<div class="gv-cards">{"".join(pool.map(_card, cards))}</div>'
 
 
-def _card(hit: Hit) -> str:
+def _of_hit(hit: Hit) -> _Card:
     captions = hit.metadata.get("captions")
     caption = captions[0] if isinstance(captions, list) and captions else None
-    lines = [("label", hit.label), ("name", hit.id), ("caption", caption)]
+    return _Card(image=hit.uri, name=hit.id, label=hit.label, caption=caption, badge=_score(hit))
+
+
+def _of_record(record: Record) -> _Card:
+    caption = record.captions[0] if record.captions else None
+    return _Card(image=record.image, absent="no picture", name=record.id, label=record.label, caption=caption)
+
+
+def _card(card: _Card) -> str:
+    lines = [("label", card.label), ("name", card.name), ("caption", card.caption)]
     text = "".join(
         f'<span class="gv-{kind}" title="{escape(str(line))}">{escape(str(line))}</span>'
         for kind, line in lines
         if line is not None
     )
+    badge = f'<span class="gv-score">{escape(card.badge)}</span>' if card.badge else ""
     return (
-        f'<figure class="gv-card"><div class="gv-picture">{_picture(hit)}<span class="gv-score">{_score(hit)}</span>'
-        f'</div><figcaption class="gv-text">{text}</figcaption></figure>'
+        f'<figure class="gv-card"><div class="gv-picture">{_picture(card)}{badge}</div>'
+        f'<figcaption class="gv-text">{text}</figcaption></figure>'
     )
 
 
@@ -141,16 +179,16 @@ def _score(hit: Hit) -> str:
     return f"{hit.score:.3f}" if hit.probability is None else f"{hit.score:.3f} · {hit.probability:.0%}"
 
 
-def _picture(hit: Hit) -> str:
-    if hit.uri is None:
-        return _missing("no picture is kept for this row")
+def _picture(card: _Card) -> str:
+    if card.image is None:
+        return _missing(card.absent)
     try:
-        image = open_image(hit.uri, size_hint=THUMBNAIL_SIDE)
+        url = to_data_url(open_image(card.image, size_hint=THUMBNAIL_SIDE), max_side=THUMBNAIL_SIDE, quality=80)
     except ImageError as error:
         return _missing(f"no picture: {error.reason}")
-    return (
-        f'<img src="{to_data_url(image, max_side=THUMBNAIL_SIDE, quality=80)}" alt="{escape(hit.id)}" loading="lazy">'
-    )
+    except Exception as error:  # noqa: BLE001 - an image may be a function of the user's, and this shows many
+        return _missing(f"no picture: {type(error).__name__}: {error}")
+    return f'<img src="{url}" alt="{escape(card.name)}" loading="lazy">'
 
 
 def _missing(reason: str) -> str:

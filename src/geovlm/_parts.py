@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,41 +27,68 @@ from geovlm.records import Failure, Record, Report
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
 R = TypeVar("R")
 FORMAT = 1
+CODE_BYTES = 16
 
 
 class IdSet:
-    """A set of ids in 16 bytes each: 128-bit digests, kept sorted but for the newest few thousand."""
+    """A set of ids in about 20 bytes each: 128-bit digests, in drawers that a part of the digest chooses.
 
-    FRESH_LIMIT = 1 << 16
+    Adding and asking take the same time however many there are.
+    """
+
+    IDS_A_DRAWER = 48
 
     def __init__(self) -> None:
-        self._sorted = np.empty(0, dtype="S16")
-        self._fresh: set[bytes] = set()
+        self._drawers = [bytearray()]
+        self._count = 0
 
     def __contains__(self, key: str) -> bool:
-        code = self._code(key)
-        if code in self._fresh:
-            return True
-        place = int(np.searchsorted(self._sorted, np.bytes_(code)))
-        return place < len(self._sorted) and bool(self._sorted[place] == code)
+        if not self._count:
+            return False
+        code = _code(key)
+        return _has(self._drawer(code), code)
 
     def __len__(self) -> int:
-        return len(self._sorted) + len(self._fresh)
+        return self._count
 
-    def add(self, key: str) -> None:
-        """Add an id that is not in the set yet."""
-        self._fresh.add(self._code(key))
-        if len(self._fresh) >= self.FRESH_LIMIT:
-            self._sorted = np.sort(np.concatenate([self._sorted, np.array(list(self._fresh), dtype="S16")]))
-            self._fresh = set()
+    def add(self, key: str) -> bool:
+        """Add an id; `False` if it was in the set already."""
+        code = _code(key)
+        drawer = self._drawer(code)
+        if _has(drawer, code):
+            return False
+        drawer += code
+        self._count += 1
+        if self._count > self.IDS_A_DRAWER * len(self._drawers):
+            self._split()
+        return True
 
-    @staticmethod
-    def _code(key: str) -> bytes:
-        # NumPy drops trailing zero bytes from what it hands out, so they are dropped before it goes in.
-        return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest().rstrip(b"\0")
+    def _drawer(self, code: bytes) -> bytearray:
+        # The number of drawers is a power of two.
+        return self._drawers[int.from_bytes(code[:5], "big") & (len(self._drawers) - 1)]
+
+    def _split(self) -> None:
+        old, self._drawers = self._drawers, [bytearray() for _ in range(2 * len(self._drawers))]
+        while old:
+            drawer = old.pop()
+            for start in range(0, len(drawer), CODE_BYTES):
+                code = bytes(drawer[start : start + CODE_BYTES])
+                self._drawer(code).extend(code)
+
+
+def _code(key: str) -> bytes:
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=CODE_BYTES).digest()
+
+
+def _has(drawer: bytearray, code: bytes) -> bool:
+    place = drawer.find(code)
+    while place % CODE_BYTES and place >= 0:  # the end of one code and the beginning of the next
+        place = drawer.find(code, place + 1)
+    return place >= 0
 
 
 class Parts:
@@ -82,11 +109,12 @@ class Parts:
         config: dict[str, Any],
         about: dict[str, Any] | None = None,
     ) -> None:
-        self.out = None if out is None else Path(out)
+        self.out: Path | None = None if out is None else Path(out)
         self.kind = kind
         self.config = config
         self.about = about
         self._memory: list[pa.Table] = []
+        self._written: int | None = None
 
     @classmethod
     def open(cls, out: str | os.PathLike[str], *, kind: str) -> Parts:
@@ -98,7 +126,7 @@ class Parts:
         manifest = read_manifest(Path(out))
         if manifest is None or manifest.get("kind") != kind:
             found = "nothing that geovlm wrote" if manifest is None else f"{manifest.get('kind')!r}"
-            raise UsageError(f"{out} does not hold {kind}: it holds {found}.")
+            raise UsageError(f"{out} holds no {kind}: it holds {found}.")
         return cls(out, kind=kind, config=manifest["config"])
 
     @contextmanager
@@ -113,6 +141,7 @@ class Parts:
             if self.out is not None:
                 stack.enter_context(locked(self.out))
                 self._claim(self.out)
+            self._written = None  # another process may have been here
             yield
 
     def _claim(self, out: Path) -> None:
@@ -138,17 +167,20 @@ class Parts:
 
     def paths(self) -> list[Path]:
         """The finished parts, in order."""
-        return [] if self.out is None else sorted(self.out.glob("part-*.parquet"))
+        return [] if self.out is None else sorted(self.out.glob("part-*.parquet"), key=_number)
 
     def append(self, table: pa.Table) -> None:
         """Add one finished part."""
         if self.out is None:
             self._memory.append(table)
             return
-        path = self.out / f"part-{len(self.paths()):05d}.parquet"
+        if self._written is None:
+            self._written = len(self.paths())
+        path = self.out / f"part-{self._written:05d}.parquet"
         # Vectors do not compress, and plain encoding reads ten times faster than a dictionary of floats.
         options: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["label"]}
         write_atomically(path, lambda temporary: pq.write_table(table, temporary, **options))
+        self._written += 1
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Read the parts one after the other."""
@@ -157,6 +189,11 @@ class Parts:
             yield table if names is None else table.select(names)
         for path in self.paths():
             yield pq.read_table(path, columns=names, memory_map=False)
+
+
+def _number(part: Path) -> tuple[int, str]:
+    """What sorts parts: a name of six digits comes after those of five."""
+    return len(part.name), part.name
 
 
 def read_manifest(out: Path) -> dict[str, Any] | None:
@@ -199,15 +236,47 @@ def fill(
     started = time.monotonic()
     with parts.writing(), _progress.bar(progress, total=_length(source), desc=stage, unit="img") as bar:
         ledger = _Ledger(parts, on_error, bar.update)
-        for chunk in _chunks(ledger.settle(process(ledger.pending(source))), part_size):
-            parts.append(to_part(chunk))
-        retried = ledger.settle(process(ledger.retries))
-        mended = (pair for pair in retried if not isinstance(pair[1], Failure))
-        for chunk in _chunks(mended, part_size):
-            parts.append(to_part(chunk))
+        with _Writer(parts) as writer:
+            for chunk in _chunks(ledger.settle(process(ledger.pending(source))), part_size):
+                writer.append(to_part(chunk))
+            retried = ledger.settle(process(ledger.retries))
+            mended = (pair for pair in retried if not isinstance(pair[1], Failure))
+            for chunk in _chunks(mended, part_size):
+                writer.append(to_part(chunk))
+            writer.flush()
         report = ledger.report(stage, time.monotonic() - started)
         parts.finish(done=report.done + report.skipped, failed=report.failed)
     return report
+
+
+class _Writer:
+    """Writes one part in a thread while the next one is made; leaving it waits for the part that is being written."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="geovlm-write")
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True)
+
+    def append(self, table: pa.Table) -> None:
+        """Have a part written, after the one before it."""
+        self.flush()
+        self._writing = self._pool.submit(self._parts.append, table)
+
+    def flush(self) -> None:
+        """Wait until all is written.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
 
 
 class _Ledger:
@@ -226,12 +295,13 @@ class _Ledger:
     def pending(self, source: Iterable[Record]) -> Iterator[Record]:
         for record in source:
             if not isinstance(record, Record):
-                raise UsageError(f"A source yields geovlm.Record, not {type(record).__name__}: {record!r:.80}")
-            if record.id in self._seen:
+                raise UsageError(
+                    f"A source yields geovlm.Record, not {type(record).__name__}; wrap each image:"
+                    " Record(id='a name', image=…)."
+                )
+            if not self._seen.add(record.id):
                 self._fail(Failure(id=record.id, uri=record.uri, stage="read", reason="another input has the same id"))
-                continue
-            self._seen.add(record.id)
-            if record.id in self._finished:
+            elif record.id in self._finished:
                 self._skipped += 1
                 self._advance(1)
             elif record.id in self._failed:

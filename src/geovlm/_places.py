@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 from attrs import evolve, field, frozen
 
 from geovlm._geojson import Feature, feature, to_frame, write_features
+from geovlm._markup import panel, table
 
 if TYPE_CHECKING:
     import os
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("score", "probability", "area_m2", "hits", "ids", "query")
 
+SHOWN = 20
+
 
 @frozen(kw_only=True)
 class Place:
@@ -30,6 +33,15 @@ class Place:
         footprint: The smallest box around it.
         area: In m², on the ellipsoid.
         hits: The hits in it, best first.
+
+    Examples:
+        >>> from geovlm import Footprint, Hit, Hits
+        >>> near = Footprint(west=8.0, south=47.0, east=8.1, north=47.1)
+        >>> beside = Footprint(west=8.1, south=47.0, east=8.2, north=47.1)
+        >>> hits = Hits(tuple(Hit(id=name, score=0.3, footprint=box) for name, box in (("a", near), ("b", beside))))
+        >>> [place] = hits.places()
+        >>> place.footprint.bounds, [hit.id for hit in place.hits]
+        ((8.0, 47.0, 8.2, 47.1), ['a', 'b'])
     """
 
     geometry: Mapping[str, Any] = field(repr=False)
@@ -56,6 +68,15 @@ class Places(Sequence[Place]):
         items: The places.
         query: What was asked, in words.
         unplaced: How many hits have no footprint, and are in no place.
+
+    Examples:
+        >>> from geovlm import Footprint, Hit, Hits
+        >>> near = Footprint(west=8.0, south=47.0, east=8.1, north=47.1)
+        >>> beside = Footprint(west=8.1, south=47.0, east=8.2, north=47.1)
+        >>> hits = Hits(tuple(Hit(id=name, score=0.3, footprint=box) for name, box in (("a", near), ("b", beside))))
+        >>> places = hits.places()
+        >>> len(places), places.unplaced
+        (1, 0)
     """
 
     items: tuple[Place, ...]
@@ -76,6 +97,20 @@ class Places(Sequence[Place]):
         hits = sum(len(place.hits) for place in self)
         lost = f", {self.unplaced} more without a footprint" if self.unplaced else ""
         return "\n".join([f"{len(self)} places of {hits} hits for {self.query}{lost}", *map(_line, self)])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                f"{place.score:.4f}",
+                "" if place.probability is None else f"{place.probability:.1%}",
+                f"{place.area:,.0f}",
+                ", ".join(f"{degrees:.5f}" for degrees in place.footprint.center),
+                ", ".join(hit.id for hit in place.hits),
+            )
+            for place in self.items[:SHOWN]
+        ]
+        head = ("score", "probability", "m²", "longitude, latitude", "hits")
+        return panel(repr(self).split("\n", 1)[0], table(head, rows, total=len(self)))
 
     def to_geojson(self, path: str | os.PathLike[str]) -> Path:
         """Write the places as GeoJSON, with `score`, `probability`, `area_m2`, `hits`, `ids` and `query` of each.

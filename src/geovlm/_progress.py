@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,7 +29,13 @@ def is_on(progress: bool | None) -> bool:
 
 
 def bar(progress: bool | None, *, total: int | None, desc: str, unit: str, initial: int = 0) -> tqdm[Any]:
-    """Open a progress bar; a switched-off bar takes the same calls and shows nothing."""
-    from tqdm.auto import tqdm
+    """Open a progress bar; a switched-off bar takes the same calls and shows nothing.
+
+    A notebook with ipywidgets shows a widget; one without them, and a terminal, a line on standard error.
+    """
+    with warnings.catch_warnings():
+        # tqdm tells people without ipywidgets to install it, when it is first imported; the line will do.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
 
     return tqdm(total=total, desc=desc, unit=unit, initial=initial, disable=not is_on(progress), dynamic_ncols=True)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from geovlm._optional import require
+from geovlm._workers import claim
 from geovlm.errors import ImageError, MissingExtra
 from geovlm.imaging import Stretch
 
@@ -43,6 +44,7 @@ def read_tiff(
         _guard(dataset, max_pixels)
         chosen = list(bands) if bands is not None else _visible_bands(dataset, rasterio.enums.ColorInterp)
         shape = _reduced_shape(dataset.height, dataset.width, size_hint)
+        claim(shape[0] * shape[1] * len(chosen))  # of up to 8 bytes each, where Pillow has four bytes a pixel
         samples = np.moveaxis(dataset.read(chosen, out_shape=(len(chosen), *shape)), 0, -1)
         valid = dataset.dataset_mask(out_shape=shape) > 0
     return _to_rgb(samples, valid)

@@ -30,7 +30,8 @@ def pick_device(device: str | None) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except Exception as error:  # a missing back end raises RuntimeError, AssertionError or NotImplementedError
-        raise UsageError(f"There is no device {device!r} here ({error}). Try 'cpu', or None to choose.") from error
+        reason = str(error).split(". ", 1)[0].rstrip(".")
+        raise UsageError(f"There is no device {device!r} here ({reason}). Try 'cpu', or None to choose.") from error
     return chosen
 
 

@@ -12,7 +12,6 @@ for the steps before it, so that what is finished is skipped and what changed is
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from attrs import asdict, evolve, field, frozen
 
 from geovlm._files import digest, locked, read_json, write_json
 from geovlm._html import Section, results_page
+from geovlm._markup import lines, panel, table
 from geovlm._parts import read_manifest
 from geovlm.captioning import caption
 from geovlm.dataset import Dataset
@@ -52,6 +52,8 @@ __all__ = [
     "WorkflowResult",
 ]
 
+FAILURES_SHOWN = 10
+
 
 @frozen(kw_only=True)
 class CaptionAgent:
@@ -60,6 +62,17 @@ class CaptionAgent:
     Args:
         captioner: What writes the captions.
         batch_size: Images a batch.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from geovlm import Record
+        >>> from geovlm.testing import EchoCaptioner
+        >>> scenes = [Record(id="a.jpg", image=Image.new("RGB", (8, 8)), label="Beach")]
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     pairs = CaptionAgent(captioner=EchoCaptioner()).run(scenes, out=out)
+        ...     print([record.captions for record in pairs])
+        [('a scene of Beach called a.jpg',)]
     """
 
     captioner: Captioner
@@ -78,6 +91,16 @@ class DataAgent:
         val: Share of the pairs held out, more than 0 and less than 1.
         min_words: Captions of fewer words are dropped; a pair that loses all its captions is dropped and counted.
         seed: Of the split, which is stratified by label where there are labels.
+
+    Examples:
+        >>> import tempfile
+        >>> from geovlm import Record
+        >>> records = [Record(id=str(n), image=f"{n}.jpg", captions=f"field {n}") for n in range(10)]
+        >>> pairs = Dataset.from_records(records)
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     train, val, report = DataAgent(val=0.2).run(pairs, out=out)
+        >>> len(train), len(val)
+        (8, 2)
     """
 
     val: float = field(default=0.1)
@@ -121,6 +144,11 @@ class TrainingAgent:
 
     Args:
         config: How; `None` for the defaults of `TrainingConfig`.
+
+    Examples:
+        >>> from geovlm import TrainingConfig
+        >>> TrainingAgent(config=TrainingConfig(epochs=1, lora_rank=8)).config.lora_rank
+        8
     """
 
     config: TrainingConfig | None = None
@@ -148,6 +176,17 @@ class EmbeddingAgent:
     Args:
         store: Where the vectors go; `None` for a `NumpyStore` in memory.
         batch_size: Images a batch.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from geovlm import Record
+        >>> from geovlm.testing import HashEncoder
+        >>> scenes = [Record(id=name, image=Image.new("RGB", (8, 8), name)) for name in ("red", "blue")]
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     vectors, index = EmbeddingAgent().run(scenes, HashEncoder(), out=out)
+        >>> index.search("something blue", limit=1)[0].id
+        'blue'
     """
 
     store: VectorStore | None = None
@@ -176,6 +215,15 @@ class QueryAgent:
         index: What to search.
         limit: Hits a query.
         pairs: Captioned images; the captions of those that are found are shown below the pictures.
+
+    Examples:
+        >>> from PIL import Image
+        >>> from geovlm import Record
+        >>> from geovlm.testing import HashEncoder
+        >>> index = Index(HashEncoder())
+        >>> report = index.add([Record(id=name, image=Image.new("RGB", (8, 8), name)) for name in ("red", "blue")])
+        >>> [hit.id for hit in QueryAgent(index=index, limit=1).ask("red roofs")]
+        ['red']
     """
 
     index: Index
@@ -206,6 +254,12 @@ class Step:
         path: Its directory.
         report: What became of its inputs.
         note: What else there is to say, in words.
+
+    Examples:
+        >>> from geovlm import Report
+        >>> step = Step(name="embed", path=Path("run/vectors"), report=Report(stage="embed", done=16))
+        >>> step.report.done
+        16
     """
 
     name: str
@@ -232,6 +286,18 @@ class WorkflowResult:
         embeddings: The vectors on disk.
         index: Ready to search.
         page: The HTML page with the report and the answers.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from geovlm import Record
+        >>> from geovlm.testing import EchoCaptioner, HashEncoder
+        >>> scenes = [Record(id=f"{n}.jpg", image=Image.new("RGB", (8, 8), (n, 90, 0)), label="Park") for n in range(6)]
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     work = Workflow(out=out, encoder=HashEncoder(), caption=CaptionAgent(captioner=EchoCaptioner()))
+        ...     result = work.run(scenes, queries=["a park"])
+        ...     print([step.name for step in result.steps], len(result.embeddings), result.page.name)
+        ['captions', 'embed'] 6 report.html
     """
 
     steps: tuple[Step, ...]
@@ -248,10 +314,14 @@ class WorkflowResult:
         return tuple(failure for step in self.steps for failure in step.report.failures)
 
     def __str__(self) -> str:
-        return "\n".join([*map(str, self.steps), *(f"  {failure}" for failure in self.failures[:10])])
+        return "\n".join([*map(str, self.steps), *(f"  {failure}" for failure in self.failures[:FAILURES_SHOWN])])
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        rows = [(s.name, s.report.done, s.report.skipped, s.report.failed, s.note) for s in self.steps]
+        steps = table(("step", "done", "skipped", "lost", ""), rows)
+        lost = [(failure.uri or failure.id, failure.stage, failure.reason) for failure in self.failures]
+        losses = table(("lost", "stage", "reason"), lost[:FAILURES_SHOWN], total=len(lost))
+        return panel("Workflow", steps, losses, lines([f"Pictures and report: {self.page}"]))
 
 
 @frozen(kw_only=True)

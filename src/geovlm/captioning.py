@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from attrs import evolve
 
+from geovlm._engine import processing
 from geovlm._images_on_disk import keep_image
 from geovlm._parts import Parts, fill
-from geovlm._stream import map_batches
 from geovlm._tables import to_table
 from geovlm.dataset import Dataset
 from geovlm.errors import UsageError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from PIL import Image
 
-    from geovlm.protocols import ImageSource
+    from geovlm.protocols import Engine, ImageSource, Steps
 
 __all__ = ["caption"]
 
@@ -41,6 +42,7 @@ def caption(
     batch_size: int = 16,
     on_error: Literal["skip", "raise"] = "skip",
     progress: bool | None = None,
+    engine: Engine | None = None,
 ) -> Dataset:
     """Write captions for all images of a source, and keep the pairs as a data set in a directory.
 
@@ -56,6 +58,8 @@ def caption(
         batch_size: Images that go through the model together.
         on_error: `"raise"` stops at the first failure.
         progress: Show a bar; `None` decides by where the output goes.
+        engine: Where the work is done, such as `geovlm.distributed.RayEngine(workers=8)`; `None` is this process. The
+            captions do not depend on it, and a run may go on with another one.
 
     Returns:
         The pairs in `out`, with the report of this call; `Dataset.open(out)` reads them again later. An image for which
@@ -84,21 +88,24 @@ def caption(
     if not isinstance(batch_size, int) or batch_size < 1:
         raise UsageError(f"batch_size is a whole number of at least 1, not {batch_size!r}.")
     folder = Path(out).expanduser()
-    stage = _Captioning(captioner, folder)
+    steps = partial(_steps, out=folder.absolute())  # workers may stand elsewhere
     config = {"by": "caption", "captioner": captioner.fingerprint}
     report = fill(
         Parts(folder, kind="dataset", config=config, about={"captioner": captioner.name}),
         source,
         stage="caption",
         part_size=batch_size * -(-PART_SIZE // batch_size),  # whole batches, so that a resumed run cuts the same ones
-        process=lambda records: map_batches(
-            records, prepare=stage.prepare, run=stage.run, batch_size=batch_size, stage="caption"
-        ),
+        process=processing(engine, model=captioner, steps=steps, batch_size=batch_size, stage="caption"),
         to_part=_to_part,
         on_error=on_error,
         progress=progress,
     )
     return evolve(Dataset.open(folder), report=report)
+
+
+def _steps(captioner: Captioner, *, out: Path) -> Steps:
+    stage = _Captioning(captioner, out)
+    return stage.prepare, stage.run
 
 
 class _Captioning:

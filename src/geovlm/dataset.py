@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import operator
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,9 @@ import pyarrow.compute as pc
 from attrs import evolve, field, frozen
 
 from geovlm._files import must_exist
+from geovlm._html import record_strip
 from geovlm._images_on_disk import keep_image
+from geovlm._markup import guarded, panel, table
 from geovlm._optional import require
 from geovlm._pairs import KIND, check_and_keep, finished_rows, hold, store, to_frame, to_huggingface
 from geovlm._parts import Parts, stored_report
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Dataset", "stratified_split"]
 
 ROWS_AT_ONCE = 1024
+LABELS_SHOWN, PICTURES_SHOWN = 10, 5
 
 
 @frozen(eq=False, repr=False, kw_only=True)
@@ -215,6 +217,12 @@ class Dataset:
             raise UsageError(f"{n} of {len(self)} records cannot be drawn.")
         return self.subset(np.sort(np.random.default_rng(seed).choice(len(self), n, replace=False)))
 
+    @overload
+    def split(self, *, val: float = 0.1, seed: int = 0, stratify: bool = True) -> tuple[Self, Self]: ...
+
+    @overload
+    def split(self, *, val: float = 0.1, test: float, seed: int = 0, stratify: bool = True) -> tuple[Self, ...]: ...
+
     def split(self, *, val: float = 0.1, test: float = 0.0, seed: int = 0, stratify: bool = True) -> tuple[Self, ...]:
         """Cut into `(train, val)`, or `(train, val, test)` when `test` is not 0.
 
@@ -232,7 +240,9 @@ class Dataset:
             UsageError: The shares leave nothing for a part.
         """
         if not 0 < val < 1 or not 0 <= test < 1 or val + test >= 1:
-            raise UsageError(f"val and test are shares, together less than 1, and val is not 0: not {val} and {test}.")
+            raise UsageError(
+                f"val and test are shares, together less than 1, and val is above 0, such as 0.1; not {val} and {test}."
+            )
         keys = pc.coalesce(self.table["uri"], self.table["id"]).to_pylist()
         strata = self.table["label"].to_pylist() if stratify else [None] * len(self)
         *drawn, rest = split_rows(keys, strata, shares=[val, test] if test else [val], seed=seed)
@@ -265,13 +275,14 @@ class Dataset:
         captions = pc.sum(pc.list_value_length(self.table["captions"])).as_py() or 0
         return f"Dataset({len(self)} images, {captions} captions, {len(self.labels)} labels)"
 
+    @guarded
     def _repr_html_(self) -> str:
-        shown = 10
+        """Some pictures from all over the data set, and its largest classes, for a notebook."""
         counts = Counter(label for label in self.table["label"].to_pylist() if label is not None).most_common()
-        rows = [f"<tr><td>{html.escape(label)}</td><td>{count}</td></tr>" for label, count in counts[:shown]]
-        if len(counts) > shown:
-            rows.append(f"<tr><td>… and {len(counts) - shown} more</td><td></td></tr>")
-        return f"<b>{html.escape(repr(self))}</b>" + (f"<table>{''.join(rows)}</table>" if rows else "")
+        step = max(1, len(self) // PICTURES_SHOWN)
+        records = [self[place] for place in range(0, len(self), step)][:PICTURES_SHOWN]
+        labels = table(("label", "images"), counts[:LABELS_SHOWN], total=len(counts))
+        return panel(repr(self), record_strip(records) if records else "", labels)
 
 
 def stratified_split(source: ImageSource, *, test: float = 0.2, seed: int = 42) -> tuple[Dataset, Dataset]:
@@ -298,7 +309,9 @@ def stratified_split(source: ImageSource, *, test: float = 0.2, seed: int = 42) 
     data = Dataset.from_records(source)
     labels: Sequence[str | None] = data.table["label"].to_pylist()
     if None in labels:
-        raise UsageError(f"{labels.count(None)} of {len(labels)} records have no label; filter them out first.")
+        raise UsageError(
+            f"{labels.count(None)} of {len(labels)} records have no label; leave those out, or use Dataset.split."
+        )
     try:
         places = selection.train_test_split(range(len(data)), test_size=test, random_state=seed, stratify=labels)
     except ValueError as error:

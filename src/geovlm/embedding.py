@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from geovlm._engine import processing
+from geovlm._markup import guarded, listing, panel
 from geovlm._parts import Parts, fill, stored_report
-from geovlm._stream import map_batches
+from geovlm._stream import TIMEOUT
 from geovlm._tables import to_metadata, to_record, to_table
 from geovlm.errors import UsageError
 from geovlm.protocols import Encoder, PixelEncoder
@@ -25,13 +27,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from geovlm.protocols import ImageSource, Vectors
+    from geovlm.protocols import Engine, ImageSource, Vectors
     from geovlm.records import Report
 
 __all__ = ["Embeddings", "embed"]
 
 KIND = "embeddings"
 PART_SIZE = 512
+# Images a batch, for encoders that say nothing about it.
+BATCH_SIZE = 64
 # JPEGs are decoded at no less than so many times the side that the encoder looks at. Twice costs a tenth of the speed
 # on a CPU, and changed the mean cosine to float32 vectors of whole images from 0.99995 to 0.99996.
 OVERSAMPLING = 1
@@ -40,10 +44,22 @@ OVERSAMPLING = 1
 class Embeddings:
     """Vectors with the records they belong to, as `embed` made them; read part by part.
 
+    Args:
+        parts: What `embed` wrote.
+        report: What became of every input.
+
     Attributes:
         encoder_fingerprint: Of the encoder that made them; only its queries may be compared with them.
         dim: Length of a vector.
         report: What became of every input.
+
+    Examples:
+        >>> from PIL import Image
+        >>> from geovlm.testing import HashEncoder
+        >>> vectors = embed([Record(id="a", image=Image.new("RGB", (8, 8), "red"))], HashEncoder())
+        >>> ids, array = vectors.to_numpy()
+        >>> ids, array.shape, vectors.report.done
+        (['a'], (1, 64), 1)
     """
 
     def __init__(self, parts: Parts, report: Report) -> None:
@@ -68,6 +84,12 @@ class Embeddings:
     def __repr__(self) -> str:
         place = "memory" if self._parts.out is None else str(self._parts.out)
         return f"Embeddings({len(self)} x {self.dim}, encoder {self.encoder_fingerprint}, in {place!r})"
+
+    @guarded
+    def _repr_html_(self) -> str:
+        place = "memory" if self._parts.out is None else str(self._parts.out)
+        known = {"encoder": self.encoder_fingerprint, "in": place, "report": str(self.report).split("\n", 1)[0]}
+        return panel(f"Embeddings: {len(self):,} vectors of {self.dim} numbers", listing(known))
 
     def batches(self) -> Iterator[tuple[list[str], Vectors, list[Record]]]:
         """Read all vectors, some hundreds at a time: `(ids, vectors, records)`; inputs that failed are left out."""
@@ -103,9 +125,11 @@ def embed(
     encoder: Encoder,
     *,
     out: str | os.PathLike[str] | None = None,
-    batch_size: int = 64,
+    batch_size: int | Literal["auto"] = "auto",
+    timeout: float | None = TIMEOUT,
     on_error: Literal["skip", "raise"] = "skip",
     progress: bool | None = None,
+    engine: Engine | None = None,
 ) -> Embeddings:
     """Embed all images of a source.
 
@@ -117,9 +141,14 @@ def embed(
         source: Records with images.
         encoder: From `load_encoder`, or any object with the abilities of `geovlm.protocols.Encoder`.
         out: A directory for the vectors; `None` keeps them in memory.
-        batch_size: Images that go through the model together.
+        batch_size: Images that go through the model together; `"auto"` is what the encoder asks for by its
+            `batch_size_hint`, or 64. Vectors from batches of other sizes differ by rounding alone.
+        timeout: Seconds after which an image that cannot be read to its end, as on a network disk that hangs, is a
+            failure; `None` waits for ever.
         on_error: `"raise"` stops at the first failure.
         progress: Show a bar; `None` decides by where the output goes.
+        engine: Where the work is done, such as `geovlm.distributed.RayEngine(workers=8)`; `None` is this process. The
+            results do not depend on it, and a run may go on with another one.
 
     Returns:
         The vectors, with the report of this call. `Embeddings.open(out)` reads them again later.
@@ -128,7 +157,7 @@ def embed(
         ConfigMismatch: `out` holds something else, or the vectors of another encoder.
         ImageError: An input failed, and `on_error` is `"raise"`.
         RunLocked: Another process is writing in `out`.
-        StorageError: The disk refused; the finished parts are kept.
+        StorageError: The disk refused, or stopped to answer; the finished parts are kept.
         UsageError: An argument cannot be right, or the encoder returned no vectors that fit its images.
 
     Examples:
@@ -148,9 +177,9 @@ def embed(
             f"An encoder has a name, a fingerprint and encode_images(images), unlike {encoder!r:.80}; for a name or a"
             " folder use load_encoder."
         )
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise UsageError(f"batch_size is a whole number of at least 1, not {batch_size!r}.")
-    prepare, run = _steps(encoder)
+    images_a_batch, part_size = _sizes(batch_size, encoder)
+    if timeout is not None and not timeout > 0:
+        raise UsageError(f"timeout is a number of seconds above 0, or None to wait for ever; not {timeout!r}.")
     config = {"encoder": encoder.fingerprint, "dim": encoder.dim}
     folder = None if out is None else Path(out).expanduser()
     parts = Parts(folder, kind=KIND, config=config, about={"encoder": encoder.name})
@@ -158,13 +187,30 @@ def embed(
         parts,
         source,
         stage="embed",
-        part_size=batch_size * max(1, round(PART_SIZE / batch_size)),  # whole batches: a resumed run cuts the same
-        process=partial(map_batches, prepare=prepare, run=run, batch_size=batch_size, stage="embed"),
+        part_size=part_size,
+        process=processing(
+            engine,
+            model=encoder,
+            steps=_steps,
+            batch_size=images_a_batch,
+            stage="embed",
+            cut=part_size,  # a resumed run, which begins where a part ended, makes the same batches
+            timeout=timeout,
+        ),
         to_part=partial(_to_part, dim=encoder.dim),
         on_error=on_error,
         progress=progress,
     )
     return Embeddings(parts, report)
+
+
+def _sizes(batch_size: int | Literal["auto"], encoder: Encoder) -> tuple[int, int]:
+    """Images a batch, and images a part; the latter does not depend on the encoder's device."""
+    if batch_size == "auto":
+        return min(getattr(encoder, "batch_size_hint", BATCH_SIZE), PART_SIZE), PART_SIZE
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise UsageError(f"batch_size is a whole number of at least 1, or 'auto'; not {batch_size!r}.")
+    return batch_size, batch_size * max(1, round(PART_SIZE / batch_size))
 
 
 def _steps(
@@ -192,20 +238,18 @@ def _rows(records: Sequence[Record], vectors: Any, encoder: Encoder) -> list[NDA
             f"{encoder.name} returned an array of shape {array.shape} for {len(records)} images; with its dim"
             f" of {encoder.dim}, ({len(records)}, {encoder.dim}) was to be expected."
         )
-    usable = [bool(np.isfinite(row).all() and row.any()) for row in array]
+    usable = np.isfinite(array).all(axis=1) & array.any(axis=1)
     reason = "its vector is zero, or has NaN or infinity in it"
     return [
         row if good else Failure(id=record.id, uri=record.uri, stage="embed", reason=reason)
-        for record, row, good in zip(records, array, usable, strict=True)
+        for record, row, good in zip(records, array, usable.tolist(), strict=True)
     ]
 
 
 def _to_part(chunk: Sequence[tuple[Record, NDArray[np.float32] | Failure]], *, dim: int) -> pa.Table:
     failures = [outcome if isinstance(outcome, Failure) else None for _, outcome in chunk]
-    array = np.zeros((len(chunk), dim), dtype=np.float32)
-    for place, (_, outcome) in enumerate(chunk):
-        if not isinstance(outcome, Failure):
-            array[place] = outcome
+    zeros = np.zeros(dim, dtype=np.float32)
+    array = np.stack([zeros if isinstance(outcome, Failure) else outcome for _, outcome in chunk])
     missing = pa.array([failure is not None for failure in failures])
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), dim, mask=missing)
     return to_table([record for record, _ in chunk], failures).append_column("vector", vectors)

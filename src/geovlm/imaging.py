@@ -10,18 +10,18 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from attrs import field, frozen
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from geovlm._workers import claim
 from geovlm.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,7 +35,7 @@ MAX_PIXELS = 178_956_970
 # 27 %.
 MAX_SOFT_ALPHA = 0.5
 
-ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Callable[[], Any]
+ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Callable[[], Any]"
 """What an image can be given as: a path, encoded bytes, a PIL image, an array `(height, width[, bands])`, or a
 function that returns one of these when it is called."""
 
@@ -132,7 +132,7 @@ def open_image(
         >>> open_image(b"no image")
         Traceback (most recent call last):
         ...
-        geovlm.errors.ImageError: not an image, or of a format that Pillow does not know
+        geovlm.errors.ImageError: not an image, or of a format that Pillow does not know.
     """
     source = resolve(source)
     uri = os.fspath(source) if isinstance(source, str | os.PathLike) else None
@@ -147,11 +147,16 @@ def open_image(
         raise ImageError(error.reason, uri=uri) from error
     except Exception as error:  # decoders raise anything on hostile bytes: struct.error, IndexError …
         raise ImageError(_reason(error), uri=uri) from error
-    raise ImageError(f"cannot take an image from a {type(source).__name__}")
+    raise ImageError(
+        f"cannot take an image from a {type(source).__name__}; give a path, bytes, an array or a PIL image"
+    )
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
     """Turn any PIL mode into RGB, with EXIF rotation applied; an RGB image that is upright comes back as it is.
+
+    Args:
+        image: Of any mode, 16 and 32 bits included.
 
     Examples:
         >>> as_rgb(Image.new("LA", (2, 1), (200, 0))).getpixel((0, 0))
@@ -170,7 +175,18 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_jpeg(image: Image.Image, *, max_side: int | None = None, quality: int = 85) -> bytes:
-    """Encode as JPEG, scaled down so that neither side is longer than `max_side` pixels."""
+    """Encode as JPEG, scaled down so that neither side is longer than `max_side` pixels.
+
+    Args:
+        image: RGB, or of another mode that `as_rgb` turns into it.
+        max_side: Most pixels of the longer side; `None` keeps the size.
+        quality: Of JPEG, 1 to 95.
+
+    Examples:
+        >>> small = Image.open(io.BytesIO(to_jpeg(Image.new("RGB", (400, 200)), max_side=100)))
+        >>> small.size, small.format
+        ((100, 50), 'JPEG')
+    """
     image = as_rgb(image)
     if max_side is not None and max(image.size) > max_side:
         image = image.copy()
@@ -182,6 +198,11 @@ def to_jpeg(image: Image.Image, *, max_side: int | None = None, quality: int = 8
 
 def to_data_url(image: Image.Image, *, max_side: int | None = None, quality: int = 85) -> str:
     """Encode as a `data:image/jpeg;base64,…` URL, as web pages and vision-language services take it.
+
+    Args:
+        image: As for `to_jpeg`.
+        max_side: Most pixels of the longer side; `None` keeps the size.
+        quality: Of JPEG, 1 to 95.
 
     Examples:
         >>> to_data_url(Image.new("RGB", (8, 8)))[:23]
@@ -224,6 +245,7 @@ def _decode(
             return _read_tiff(source, size_hint=size_hint, bands=bands, max_pixels=max_pixels)
         if size_hint is not None and image.format == "JPEG":
             image.draft("RGB" if image.mode != "L" else "L", (size_hint, size_hint))
+        claim(image.width * image.height)
         try:
             image.load()
         except OSError:
@@ -295,11 +317,13 @@ def _array_to_rgb(array: NDArray[Any]) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise ImageError(f"an array must be (height, width) or (height, width, 3 or 4), not {array.shape}")
+        hint = "; move the bands last: array.transpose(1, 2, 0)" if array.ndim == 3 and array.shape[0] in (3, 4) else ""
+        raise ImageError(f"an array must be (height, width) or (height, width, 3 or 4), not {array.shape}{hint}")
     if array.size == 0:
         raise ImageError(f"an array of shape {array.shape} has no pixels")
     if np.iscomplexobj(array) or array.dtype.kind not in "biuf":
-        raise ImageError(f"samples of type {array.dtype} have no brightness")
+        hint = "; take their magnitude first" if np.iscomplexobj(array) else ""
+        raise ImageError(f"samples of type {array.dtype} have no brightness{hint}")
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     if array.dtype != np.uint8:

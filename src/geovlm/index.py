@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from geovlm import _progress
 from geovlm._hits import Hit, Hits
+from geovlm._markup import guarded, listing, panel
 from geovlm._parts import IdSet
 from geovlm._places import Place, Places
 from geovlm._search.answer import answer
@@ -40,8 +41,11 @@ RECORDS_A_WRITE = 4096
 class Index:
     """Images to be searched by what they show.
 
+    Many threads may search at once: texts that are asked meanwhile are encoded together, and vectors of texts are kept
+    for the next time.
+
     Args:
-        encoder: What embeds images and queries.
+        encoder: What embeds images and queries; if it is trained further, make a new index.
         store: Where the vectors are kept; a new `NumpyStore` in memory if none is given.
 
     Raises:
@@ -73,6 +77,16 @@ class Index:
 
     def __repr__(self) -> str:
         return f"Index({self.encoder.name!r}, {self.store!r})"
+
+    @guarded
+    def _repr_html_(self) -> str:
+        known = {
+            "encoder": self.encoder.name,
+            "fingerprint": self.encoder.fingerprint,
+            "numbers a vector": self.encoder.dim,
+            "store": repr(self.store),
+        }
+        return panel("Index", listing(known))
 
     def add(
         self,

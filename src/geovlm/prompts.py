@@ -93,6 +93,9 @@ def clean_class_name(name: str) -> str:
     other words stand beside it, because then it joins two words into one. Some names of well-known data sets that read
     badly are replaced: EuroSAT's `SeaLake` becomes "sea or lake", UC Merced's `parkinglot` "parking lot".
 
+    Args:
+        name: As a folder or a table has it.
+
     Raises:
         UsageError: Nothing to read is in the name.
 
@@ -157,6 +160,10 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
 
 def fill_templates(templates: str | Sequence[str], name: str) -> tuple[str, ...]:
     """Put a class name, as it is, into every template.
+
+    Args:
+        templates: The name of a set, or sentences with one `{}` each.
+        name: The class, in words.
 
     Raises:
         UsageError: As `resolve_templates`.

@@ -7,6 +7,7 @@
 | `DenseEncoder` | patches of images to vectors in that space | open_clip, transformers |
 | `Captioner` | images to sentences | BLIP, BLIP-2, tags |
 | `VectorStore` | keeps vectors with metadata, finds the nearest | NumPy, LanceDB, Astra DB |
+| `Engine` | runs the batches of a long call elsewhere | Ray Data |
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from PIL import Image
 
-    from geovlm.records import Record
+    from geovlm.records import Failure, Record
 
 __all__ = [
     "Captioner",
     "DenseEncoder",
     "Encoder",
+    "Engine",
     "ImageSource",
     "Matches",
     "PixelEncoder",
@@ -48,6 +50,11 @@ class ImageSource(Protocol):
     """Anything that yields records, in the same order every time; a list or a generator of `Record`s is one.
 
     A generator can be read once, so a call that reads twice (resuming, several epochs) needs a list or a class.
+
+    Examples:
+        >>> from geovlm import FolderSource, Record
+        >>> issubclass(FolderSource, ImageSource), isinstance([Record(id="a", image="a.jpg")], ImageSource)
+        (True, True)
     """
 
     def __iter__(self) -> Iterator[Record]:
@@ -65,6 +72,12 @@ class Encoder(Protocol):
         fingerprint: Changes with the weights, the preprocessing or the normalisation; vectors of two encoders may be
             compared only if it is the same.
         logit_scale: What cosines are multiplied by before a softmax over texts; 100 for most CLIP models.
+
+    Examples:
+        >>> from geovlm.testing import HashEncoder
+        >>> encoder = HashEncoder(dim=8)
+        >>> isinstance(encoder, Encoder), encoder.encode_texts(["a beach", "a port"]).shape
+        (True, (2, 8))
     """
 
     @property
@@ -91,6 +104,11 @@ class PixelEncoder(Encoder, Protocol):
 
     Attributes:
         image_size: Side in pixels of the model's input; decoders may stop at this size.
+
+    Examples:
+        >>> from geovlm.testing import HashEncoder
+        >>> isinstance(HashEncoder(), PixelEncoder)  # it takes images only
+        False
     """
 
     @property
@@ -113,6 +131,11 @@ class DenseEncoder(PixelEncoder, Protocol):
 
     Attributes:
         patch_size: Side in pixels of a patch, at the model's input.
+
+    Examples:
+        >>> from geovlm.testing import HashEncoder
+        >>> isinstance(HashEncoder(), DenseEncoder)  # it knows nothing of patches
+        False
     """
 
     @property
@@ -141,6 +164,14 @@ class Captioner(Protocol):
 
     A captioner may have two more: `image_size`, the side in pixels of what it looks at, so that larger images reach it
     smaller and take less memory; and `silence`, the reason that a report gives for an image without a caption.
+
+    Examples:
+        >>> class Labels:
+        ...     name = fingerprint = "labels"
+        ...     def caption(self, records, images):
+        ...         return [[f"a scene of {record.label}"] for record in records]
+        >>> isinstance(Labels(), Captioner)
+        True
     """
 
     @property
@@ -162,7 +193,18 @@ class Captioner(Protocol):
 
 
 class Matches(Protocol):
-    """The nearest rows of one query, best first: `ids[i]` has the cosine `scores[i]` and `metadata[i]`."""
+    """The nearest rows of one query, best first: `ids[i]` has the cosine `scores[i]` and `metadata[i]`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from geovlm import NumpyStore
+        >>> store = NumpyStore()
+        >>> store.bind(dim=2, fingerprint="toy")
+        >>> outcomes = store.upsert(["a", "b"], np.eye(2, dtype="float32"))
+        >>> [matches] = store.query(np.array([[1, 0]], dtype="float32"), k=1)
+        >>> matches.ids, matches.scores
+        (['a'], [1.0])
+    """
 
     @property
     def ids(self) -> Sequence[str]: ...
@@ -190,6 +232,11 @@ class VectorStore(Protocol):
     Attributes:
         dim: Length of a vector; `None` as long as nothing was written or bound.
         fingerprint: Of the encoder that the store is tied to; `None` as long as it is to none.
+
+    Examples:
+        >>> from geovlm import NumpyStore
+        >>> isinstance(NumpyStore(), VectorStore)
+        True
     """
 
     @property
@@ -255,8 +302,53 @@ class VectorReader(Protocol):
 
     A search for scenes like those that were marked, or for scenes that differ, needs the vectors of some rows. A store
     without this is read through with `scan`.
+
+    Examples:
+        >>> from geovlm import NumpyStore
+        >>> isinstance(NumpyStore(), VectorReader)
+        True
     """
 
     def get_vectors(self, ids: Sequence[str]) -> list[Vectors | None]:
         """Vectors by id, each float32 `(dim,)`; `None` where there is no such row."""
+        ...
+
+
+Steps: TypeAlias = "tuple[Callable[[Record], Any], Callable[[Sequence[Record], Sequence[Any]], Sequence[Any]]]"
+"""What is done with one record, in threads, and with the prepared records of one batch."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Computes the batches of `embed` and `caption` elsewhere than in this process: `geovlm.distributed.RayEngine`.
+
+    Examples:
+        >>> from geovlm.distributed import RayEngine
+        >>> engine: Engine = RayEngine(workers=2)  # for embed(…, engine=engine)
+        >>> hasattr(engine, "map_batches")
+        True
+    """
+
+    def map_batches(
+        self,
+        batches: Iterable[Sequence[Record]],
+        *,
+        model: Any,
+        steps: Callable[[Any], Steps],
+        stage: str,
+        timeout: float | None,
+    ) -> Iterator[tuple[Record, Any | Failure]]:
+        """Yield each record with its result or its failure, in order.
+
+        The results are those of this process: an `ImageError` is the failure of one record, and an error that is no
+        fault of the images is raised here.
+
+        Args:
+            batches: Read lazily, no further ahead than keeps the workers busy. What is in a batch goes through the
+                model together.
+            model: An encoder or a captioner.
+            steps: Called with the model where it has arrived.
+            stage: Name of what the second step does, for failures.
+            timeout: Seconds after which a first step that has not come back is a failure; `None` waits for ever.
+        """
         ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import evolve, field, frozen
 
+from geovlm._markup import guarded, lines, listing, panel, table
 from geovlm.errors import ImageError, UsageError
 from geovlm.imaging import ImageLike, open_image, to_data_url
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "Footprint", "Record", "Report"]
 
 THUMBNAIL_SIDE = 320
+CAPTIONS_SHOWN, SHOWN = 8, 20
 
 
 @frozen(kw_only=True)
@@ -122,19 +123,20 @@ class Record:
         """A copy with other captions."""
         return evolve(self, captions=_captions(captions))
 
+    @guarded
     def _repr_html_(self) -> str:
-        """The picture with its label and captions below, for a notebook."""
-        texts = [f"<b>{html.escape(self.label)}</b>"] if self.label is not None else []
-        texts += [html.escape(text) for text in (*self.captions, self.id)]
-        return f"<figure>{self._thumbnail()}<figcaption>{'<br>'.join(texts)}</figcaption></figure>"
+        """The picture with what is known of it, for a notebook."""
+        place = None if self.footprint is None else ", ".join(f"{value:.6g}" for value in self.footprint.bounds)
+        known = {"label": self.label, "footprint": place, **self.meta}
+        return panel(self.id, self._thumbnail(), lines(self.captions[:CAPTIONS_SHOWN]), listing(known))
 
     def _thumbnail(self) -> str:
         if self.image is None:
             return ""
         try:
             url = to_data_url(self.open(size_hint=THUMBNAIL_SIDE), max_side=THUMBNAIL_SIDE)
-        except ImageError as error:
-            return f"<i>{html.escape(str(error))}</i>"
+        except Exception as error:  # noqa: BLE001 - an image may be a function of the user's; the rest is still shown
+            return lines([f"no picture: {error}"])
         return f'<img src="{url}" alt="">'
 
 
@@ -147,6 +149,10 @@ class Failure:
         stage: What was being done: `"read"`, `"decode"`, `"caption"`, …
         reason: What went wrong, in words.
         uri: Where the input is, when it has a place.
+
+    Examples:
+        >>> Failure(id="a.jpg", stage="decode", reason="the file is empty").stage
+        'decode'
     """
 
     id: str
@@ -207,9 +213,6 @@ class Report:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(f.uri or f.id)}</td><td>{f.stage}</td><td>{html.escape(f.reason)}</td></tr>"
-            for f in self.failures
-        )
-        head = html.escape(str(self).split("\n", 1)[0])
-        return f"<b>{head}</b>" + (f"<table>{rows}</table>" if rows else "")
+        shown = [(failure.uri or failure.id, failure.stage, failure.reason) for failure in self.failures[:SHOWN]]
+        head = str(self).split("\n", 1)[0]
+        return panel(head, table(("input", "stage", "reason"), shown, total=self.failed))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 from attrs import field, frozen
 
 from geovlm._blocks import block_numbers, near_others, split_blocks
+from geovlm._markup import panel, table
 from geovlm.dataset import Dataset
 from geovlm.errors import UsageError
 from geovlm.records import Footprint
@@ -30,6 +30,16 @@ class SpatialSplit:
         dropped: What was near another part, and is in none.
         blocks: How many blocks each part was given.
         block_m: Their side in metres.
+
+    Examples:
+        >>> from geovlm import Footprint, Record
+        >>> def tile(x: int) -> Record:
+        ...     place = Footprint(west=9 + x / 100, south=47, east=9.01 + x / 100, north=47.01)
+        ...     return Record(id=str(x), image=f"{x}.png", footprint=place)
+        >>> split = spatial_split([tile(x) for x in range(60)], val=0.2)
+        >>> train, val = split
+        >>> len(train) + len(val) + len(split.dropped)
+        60
     """
 
     parts: Mapping[str, Dataset] = field(repr=False)
@@ -56,7 +66,9 @@ class SpatialSplit:
         return "\n".join([*lines, f"  dropped: {len(self.dropped)} images near another part"])
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+        parts = [(name, len(part), self.blocks[name]) for name, part in self.parts.items()]
+        rows = [*parts, ("dropped", len(self.dropped), None)]
+        return panel(str(self).split("\n", 1)[0], table(("part", "images", "blocks"), rows))
 
 
 def spatial_split(
@@ -100,7 +112,9 @@ def spatial_split(
           dropped: 0 images near another part
     """
     if not 0 < val < 1 or not 0 <= test < 1 or val + test >= 1:
-        raise UsageError(f"val and test are shares, together less than 1, and val is not 0: not {val} and {test}.")
+        raise UsageError(
+            f"val and test are shares, together less than 1, and val is above 0, such as 0.1; not {val} and {test}."
+        )
     if not block_m > 0 or (buffer_m is not None and not buffer_m >= 0):
         raise UsageError(f"block_m is above 0 and buffer_m not below, in metres: not {block_m} and {buffer_m}.")
     data = source if isinstance(source, Dataset) else Dataset.from_records(source)

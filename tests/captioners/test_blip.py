@@ -284,3 +284,23 @@ def test_takes_a_model_made_elsewhere(folders, images):
     processor = transformers.AutoProcessor.from_pretrained(folders["blip"])
     mine = BlipCaptioner(model, processor, name="mine", options=GREEDY)
     assert mine.fingerprint == load(folders["blip"]).fingerprint
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_the_loaded_model_attends_as_that_of_transformers(folders, images, beams):
+    model = transformers.BlipForConditionalGeneration.from_pretrained(folders["blip"]).eval()
+    ours = load(folders["blip"])._model
+    pixels = transformers.AutoProcessor.from_pretrained(folders["blip"])(
+        images=images, return_tensors="pt"
+    ).pixel_values
+    told = {"output_scores": True, "return_dict_in_generate": True, "max_new_tokens": 8, "num_beams": beams}
+    ids = torch.tensor([[2, 7, 9, 3]] * len(images))
+    with torch.inference_mode():
+        torch.testing.assert_close(ours.vision_model(pixels)[0], model.vision_model(pixels)[0], atol=1e-4, rtol=1e-4)
+        found, expected = (
+            each.generate(pixel_values=pixels, input_ids=ids.clone(), attention_mask=torch.ones_like(ids), **told)
+            for each in (ours, model)
+        )
+    assert torch.equal(found.sequences, expected.sequences)
+    for one, other in zip(found.scores, expected.scores, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import geovlm as gv
 from geovlm.encoders import load_encoder
 from geovlm.encoders._dense_vit import resized, self_self_attention
-from geovlm.encoders._torch import _on_cores
+from geovlm.encoders._devices import on_cores
 from geovlm.encoders.dense import is_dense, remove_global_bias
 from geovlm.errors import UsageError
 from geovlm.testing.fakes import HashEncoder
@@ -266,7 +266,7 @@ def test_cores_put_parts_together_in_order():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert torch.equal(_on_cores(lambda part: part * 2, batch), batch * 2)
+        assert torch.equal(on_cores(lambda part: part * 2, batch), batch * 2)
     finally:
         torch.set_num_threads(before)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from geovlm.encoders import load_encoder
-from geovlm.encoders._torch import _on_cores
+from geovlm.encoders._devices import on_cores
 from geovlm.errors import StorageError, UsageError
 from geovlm.protocols import Encoder, PixelEncoder
 from tests import models
@@ -228,6 +228,9 @@ def test_a_gpu_gives_the_same_vectors(folder, encoder, dtype):
     other = load_encoder(folder, device="cuda", dtype=dtype)
     assert other.fingerprint == encoder.fingerprint
     assert cosines(other.encode_images(PICTURES), encoder.encode_images(PICTURES)).min() > 0.999
+    pixels = np.random.default_rng(0).integers(0, 256, (600, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
+    assert cosines(other.encode_pixels(pixels), encoder.encode_pixels(pixels)).min() > 0.999
+    assert other.batch_size_hint == 1024
     assert cosines(other.encode_texts(TEXTS), encoder.encode_texts(TEXTS)).min() > 0.999
 
 
@@ -243,7 +246,6 @@ def test_a_full_disk_is_a_storage_error_and_leaves_nothing_behind(folders, tmp_p
     code = """
 import resource, signal, sys
 from geovlm.encoders import load_encoder
-from geovlm.encoders._torch import _on_cores
 from geovlm.errors import StorageError
 encoders = [load_encoder(folder, device="cpu") for folder in sys.argv[2:]]
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -269,7 +271,7 @@ def test_a_batch_shared_out_among_cores_gives_the_same_vectors_and_leaves_the_th
         shared = encoder.encode_pixels(pixels)
         assert torch.get_num_threads() == 2
         with pytest.raises(RuntimeError, match="broken"):
-            _on_cores(lambda part: (_ for _ in ()).throw(RuntimeError("broken")), torch.zeros(40))
+            on_cores(lambda part: (_ for _ in ()).throw(RuntimeError("broken")), torch.zeros(40))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)

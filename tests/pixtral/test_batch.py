@@ -405,7 +405,7 @@ def test_other_settings_are_refused(api, classify, connect, tmp_path):
         classify(records(1), client=connect(base_url=other.url))
     with pytest.raises(ConfigMismatch, match="goes on in the same way"):
         classify(records(1), options=BatchOptions(via="requests"))
-    with pytest.raises(UsageError, match="does not hold batch"):
+    with pytest.raises(UsageError, match="holds no batch"):
         BatchRun.open(tmp_path / "elsewhere")
 
 

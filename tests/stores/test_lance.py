@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -941,3 +943,27 @@ def test_a_killed_writer_leaves_a_whole_table(tmp_path: Path) -> None:
     store.upsert(*kill_batch(0))
     store.flush()
     assert json.dumps(store.get([kill_batch(0)[0][0]])) == json.dumps([kill_batch(0)[2][0]])
+
+
+@pytest.mark.parametrize("where", [{}, {"i": {"$lt": 100}}, {"tags": {"$in": [None]}}])
+def test_threads_that_ask_together_get_what_each_gets_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: dict[str, Any]
+) -> None:
+    store, queries = filled(tmp_path / "s", count=300), unit(12, seed=1)
+    alone = [store.query(query[None], 3, where=where) for query in queries]
+    sizes: list[int] = []
+
+    def noted(table: Any, several: NDArray[np.float32], *rest: Any) -> Any:
+        deadline = time.monotonic() + 20
+        while not sizes and len(*store._together._lines.values()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.001)  # until two wait for the first one
+        sizes.append(len(several))
+        return nearest(table, several, *rest)
+
+    nearest = lance.nearest
+    monkeypatch.setattr(lance, "nearest", noted)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda query: store.query(query[None], 3, where=where), queries))
+    assert found == alone
+    assert sum(sizes) == len(queries)
+    assert max(sizes) > 1

@@ -129,7 +129,7 @@ def test_another_run_in_the_same_directory_is_refused(base, encoders, tmp_path):
         ContrastiveTrainer(base, config(epochs=1)).fit(fields(12), val=fields(2), out=tmp_path)
     with pytest.raises(ConfigMismatch, match="encoder: "):
         ContrastiveTrainer(encoders["clip"], config(epochs=1)).fit(fields(12), out=tmp_path)
-    with pytest.raises(UsageError, match="does not hold training"):
+    with pytest.raises(UsageError, match="holds no training"):
         TrainingResult.open(tmp_path / "encoder")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geovlm._together import Together
 from geovlm._vectors import unit_rows
 from geovlm.errors import UsageError
 from geovlm.prompts import fill_templates, resolve_templates
@@ -22,28 +24,41 @@ MOST_KEPT = 4096
 
 
 class TextVectors:
-    """Vectors of texts, kept for the next search: contrast texts and templates come again with every query."""
+    """Vectors of texts, kept for the next search: contrast texts, templates and popular queries come again.
+
+    Texts of several threads are encoded together: one text is mostly waiting for the weights to come out of memory.
+    """
 
     def __init__(self) -> None:
-        self._fingerprint = ""
+        self._encoder: Encoder | None = None
         self._kept: dict[str, Vectors] = {}
+        self._together = Together()
 
     def of(self, encoder: Encoder, texts: Sequence[str]) -> Vectors:
         """One row a text, float32 `(len(texts), dim)`."""
         kept = self._kept_by(encoder)
         found = {text: kept[text] for text in texts if text in kept}
         new = [text for text in dict.fromkeys(texts) if text not in found]
-        for start in range(0, len(new), TEXTS_A_BATCH):
-            some = new[start : start + TEXTS_A_BATCH]
-            found.update(zip(some, encoder.encode_texts(some), strict=True))
-        kept.update({text: found[text] for text in new})
+        if new:
+            encoded = self._together.ask(id(encoder), new, partial(_encode, encoder))
+            found.update((text, encoded[text]) for text in new)
+            kept.update((text, encoded[text]) for text in new)
         return np.stack([found[text] for text in texts])
 
     def _kept_by(self, encoder: Encoder) -> dict[str, Vectors]:
-        # A new mapping, rather than one that is emptied: another thread may be reading it.
-        if self._fingerprint != encoder.fingerprint or len(self._kept) > MOST_KEPT:
-            self._fingerprint, self._kept = encoder.fingerprint, {}
+        # A new mapping, rather than one that is emptied: another thread may be reading it. The encoder is told by which
+        # object it is, as asking for its fingerprint at every search takes longer than finding a text here.
+        if self._encoder is not encoder or len(self._kept) > MOST_KEPT:
+            self._encoder, self._kept = encoder, {}
         return self._kept
+
+
+def _encode(encoder: Encoder, several: Sequence[Sequence[str]]) -> list[dict[str, Vectors]]:
+    """The vectors of several people's texts, all of them for each."""
+    texts = list(dict.fromkeys(text for some in several for text in some))
+    parts = (texts[start : start + TEXTS_A_BATCH] for start in range(0, len(texts), TEXTS_A_BATCH))
+    found = {text: vector for some in parts for text, vector in zip(some, encoder.encode_texts(some), strict=True)}
+    return [found] * len(several)
 
 
 def chosen_templates(templates: str | Sequence[str] | None) -> tuple[str, ...] | None:

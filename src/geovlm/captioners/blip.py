@@ -67,7 +67,7 @@ class BlipCaptioner:
 
     def __init__(self, model: Any, processor: Any, *, name: str, options: GenerationOptions | None = None) -> None:
         self.name = name
-        self.options = options or GenerationOptions()
+        self.options: GenerationOptions = options or GenerationOptions()
         self._model, self._tokenizer, self._images = model, processor.tokenizer, processor.image_processor
         self._is_blip2 = model.config.model_type == "blip-2"
         if self._is_blip2 and model.config.image_token_id is None:
@@ -184,6 +184,10 @@ def load_blip(
     except Exception as error:  # the libraries raise a dozen kinds on missing and broken files
         raise WeightsError(f"{place} could not be loaded as {kind}: {error}") from error
     _check_whole(model, processor, found["missing_keys"], place)
+    if kind == MODELS["blip"]:
+        from geovlm.captioners._blip_attention import quicken
+
+        quicken(model)
     return BlipCaptioner(model.to(target).eval(), processor, name=name, options=options)
 
 

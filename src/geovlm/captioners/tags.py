@@ -95,7 +95,7 @@ class TagCaptioner:
         captions_per_image: int = 1,
         tags_key: str = "tags",
     ) -> None:
-        self.templates = TEMPLATES if templates is None else tuple(templates)
+        self.templates: tuple[str, ...] = TEMPLATES if templates is None else tuple(templates)
         self.seed = seed
         self.captions_per_image = captions_per_image
         self.tags_key = tags_key

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import html
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from attrs import frozen
+
+from geovlm._markup import panel, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,12 @@ class Curated:
         captions: One row a caption, in order: `id` of its image, the `caption` as it was, what was `kept` of it or
             null, the `reason` why not or null, and its `score` against its image where an encoder gave one.
         report: What became of every image: done if it kept a caption, failed if not.
+
+    Examples:
+        >>> from geovlm import Record, curate
+        >>> curated = curate([Record(id="1", image="1.jpg", captions=["I cannot tell.", "boats at a pier"])])
+        >>> [record.captions for record in curated.dataset]
+        [('boats at a pier',)]
     """
 
     dataset: Dataset
@@ -84,9 +91,6 @@ class Curated:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = []
-        for reason, count in list(self.counts.items())[1:]:
-            texts = (html.escape(text) for text in self.examples(reason)["caption"])
-            rows.append(f"<tr><td>{html.escape(reason)}</td><td>{count}</td><td>{'<br>'.join(texts)}</td></tr>")
-        table = f"<table><tr><th>dropped because</th><th>captions</th><th>such as</th></tr>{''.join(rows)}</table>"
-        return f"<b>{html.escape(repr(self))}</b>" + (table if rows else "")
+        dropped = list(self.counts.items())[1:]
+        rows = [(reason, count, " · ".join(self.examples(reason)["caption"])) for reason, count in dropped]
+        return panel(repr(self), table(("dropped because", "captions", "such as"), rows))

@@ -34,6 +34,7 @@ COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#c
 HEAT = ((255, 237, 160), (253, 141, 60), (240, 59, 32), (128, 0, 38))
 # More shapes than this are drawn on one canvas, not each as an element of the page.
 MOST_ELEMENTS = 2000
+THUMBNAIL_SIDE = 400
 NO_MESH = np.empty((0, 4))
 
 SCRIPT = """
@@ -118,6 +119,16 @@ def _add_image(
     Image.fromarray(np.ascontiguousarray(rgba)).save(buffer, format=format_, quality=85)
     url = _data_url(f"image/{format_.lower()}", buffer.getvalue())
     ImageOverlay(url, [list(corner) for corner in bounds], name=_name(name), pixelated=False, show=show).add_to(page)
+
+
+def thumbnail(scores: NDArray[np.float32]) -> bytes:
+    """A heat map as a PNG of some hundred pixels a side: of every so many cells, as it may be larger than memory."""
+    step = max(1, -(-max(scores.shape) // THUMBNAIL_SIDE))
+    shown = Image.fromarray(coloured(np.asarray(scores[::step, ::step])))
+    times = max(1, THUMBNAIL_SIDE // max(shown.size))
+    buffer = io.BytesIO()
+    shown.resize((shown.width * times, shown.height * times), Image.Resampling.NEAREST).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def coloured(scores: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geovlm._markup import image
 from geovlm._optional import require
 from geovlm.detection._canvas import Sheet, edge
 from geovlm.detection._map import COLOURS, coloured
@@ -138,4 +138,4 @@ def picture(found: Detections) -> str:
         return ""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=72)
-    return f'<br><img src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}" alt="">'
+    return image(buffer.getvalue(), "the places on the raster")

@@ -10,6 +10,7 @@ import numpy as np
 from attrs import asdict, evolve, field, frozen
 
 from geovlm._files import must_exist, read_json, write_json
+from geovlm._markup import lines, listing, panel
 from geovlm._stream import map_batches
 from geovlm._vectors import check_count
 from geovlm._vocabulary import words_of
@@ -62,6 +63,14 @@ class Calibration:
         negatives: Tiles that do not.
         notes: What to know before relying on it.
         settings: What the scan must share: encoder, phrases, and how scores are made.
+
+    Examples:
+        >>> calibration = Calibration(
+        ...     query="a pond", slope=1.4, slope_interval=(1.1, 1.8), intercept=-0.3, threshold=0.62,
+        ...     threshold_interval=(0.5, 0.7), f1=0.8, f1_interval=(0.7, 0.9), positives=40, negatives=160,
+        ... )
+        >>> calibration.threshold, calibration.positives
+        (0.62, 40)
     """
 
     query: str
@@ -92,6 +101,15 @@ class Calibration:
             f" {best:.2f}) on {self.positives} tiles with it and {self.negatives} without"
         )
         return "\n".join([told, *(f"  {note}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        known = {
+            "threshold": f"{self.threshold:.2f} ({self.threshold_interval[0]:.2f} to {self.threshold_interval[1]:.2f})",
+            "F1": f"{self.f1:.2f} ({self.f1_interval[0]:.2f} to {self.f1_interval[1]:.2f})",
+            "slope": f"{self.slope:.3g} ({self.slope_interval[0]:.3g} to {self.slope_interval[1]:.3g})",
+            "tiles": f"{self.positives} with it, {self.negatives} without",
+        }
+        return panel(f"Calibration: {self.query}", listing(known), lines(self.notes))
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raise unless a scan makes its scores as those were made that this was fitted to.

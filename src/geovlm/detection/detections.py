@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from attrs import evolve, field, frozen
 
+from geovlm._markup import guarded, image, listing, panel, table
 from geovlm.errors import UnknownName, UsageError
 from geovlm.records import Report
 
@@ -69,6 +69,10 @@ class Detection:
         inside = middle if self.polygon.covers(middle) else self.polygon.representative_point()
         return inside.x, inside.y
 
+    def _repr_html_(self) -> str:
+        known = {"score": f"{self.score:.3f}", "m²": _area(self.area_m2) or None, "x, y": _point(self)}
+        return panel(self.query, listing({**known, "raster": self.raster or None}))
+
 
 @frozen(kw_only=True, eq=False)
 class HeatMap:
@@ -80,6 +84,12 @@ class HeatMap:
         transform: `(a, b, c, d, e, f)` with `x = a·column + b·row + c` and `y = d·column + e·row + f`, from the
             corners of cells to the CRS.
         crs: The coordinate system, such as `"EPSG:32633"`; `None` for pixels.
+
+    Examples:
+        >>> import numpy as np
+        >>> scores, transform = np.array([[0.1, 0.9]], dtype="float32"), (50, 0, 500000, 0, -50, 5300000)
+        >>> HeatMap(query="a pond", scores=scores, transform=transform, crs="EPSG:32632").scores.shape
+        (1, 2)
     """
 
     query: str
@@ -92,6 +102,14 @@ class HeatMap:
             raise UsageError(f"A heat map has rows and columns of cells, not the shape {self.scores.shape}.")
         if len(self.transform) != 6:
             raise UsageError(f"A heat map's transform has six numbers, a to f, not {len(self.transform)}.")
+
+    @guarded
+    def _repr_html_(self) -> str:
+        from geovlm.detection._map import thumbnail
+
+        rows, columns = self.scores.shape
+        known = {"cells": f"{rows:,} × {columns:,}", "in": self.crs or "pixels"}
+        return panel(f"Heat map: {self.query}", image(thumbnail(self.scores), self.query), listing(known))
 
 
 def _best_first(items: Iterable[Detection]) -> tuple[Detection, ...]:
@@ -314,18 +332,13 @@ class Detections(Sequence[Detection]):
         by_query = {name: [item.score for item in self if item.query == name] for name in self.queries}
         return [(name, len(found), min(found), max(found)) for name, found in by_query.items() if found]
 
+    @guarded
     def _repr_html_(self) -> str:
         from geovlm.detection._plot import picture
 
-        rows = "".join(
-            f"<tr><td>{escape(item.query)}</td><td>{item.score:.3f}</td><td>{_area(item.area_m2)}</td>"
-            f"<td>{item.point[0]:.6g}, {item.point[1]:.6g}</td></tr>"
-            for item in self.items[:SHOWN]
-        )
-        more = f"<p>… and {len(self) - SHOWN} more</p>" if len(self) > SHOWN else ""
-        head = "<tr><th>query</th><th>score</th><th>m²</th><th>x, y</th></tr>"
-        title = escape(repr(self).split("\n", 1)[0])
-        return f"<b>{title}</b>{picture(self)}<table>{head}{rows}</table>{more}"
+        rows = [(item.query, f"{item.score:.3f}", _area(item.area_m2), _point(item)) for item in self.items[:SHOWN]]
+        places = table(("query", "score", "m²", "x, y"), rows, total=len(self))
+        return panel(repr(self).split("\n", 1)[0], picture(self), places)
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
@@ -338,6 +351,10 @@ def _count(number: int) -> str:
 
 def _area(square_metres: float | None) -> str:
     return "" if square_metres is None else f"{square_metres:,.0f}"
+
+
+def _point(item: Detection) -> str:
+    return f"{item.point[0]:.7g}, {item.point[1]:.7g}"
 
 
 def _unique(names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from geovlm.errors import UsageError
 from geovlm.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from geovlm.encoders._torch import TorchEncoder
     from geovlm.protocols import Encoder
@@ -43,8 +43,9 @@ def load_encoder(
     *,
     weights: str | os.PathLike[str] | None = None,
     architecture: str | None = None,
-    device: str | None = None,
+    device: str | Sequence[str] | None = None,
     dtype: str | None = None,
+    backend: str = "torch",
 ) -> Encoder:
     """Load an encoder of images and texts.
 
@@ -68,16 +69,19 @@ def load_encoder(
         weights: With a preset or an architecture: a local copy of the weights, as they were published; with a preset
             whose weights are a model of the hub, also its folder.
         architecture: With a checkpoint: the open_clip architecture it was trained with, such as `ViT-L-14-quickgelu`.
-        device: Where it runs, such as `"cuda:0"`; `None` takes a GPU if there is one.
+        device: Where it runs, such as `"cuda:0"`; `None` takes a GPU if there is one. Of a list, such as
+            `["cuda:0", "cuda:1"]`, each gets a share of every batch (`ReplicatedEncoder`).
         dtype: `"float32"`, `"bfloat16"` or `"float16"`; `None` takes the fastest that the device computes in. Vectors
-            are float32 in any case.
+            are float32 in any case; those of ViT-B/32 in bfloat16 have a mean cosine of 0.9999 to those in float32.
+        backend: `"openvino"` computes the vectors of images by OpenVINO, faster on a CPU than torch; the first call
+            converts the model. The fingerprint stays the same, since the vectors do within the precision.
 
     Raises:
-        UnknownName: No encoder is called so; the message offers the nearest names.
+        UnknownName: No encoder or back end is called so; the message offers the nearest names.
         UsageError: The path does not exist, or the arguments do not go together.
         WeightsError: The weights cannot be fetched or read, do not fit, do not say which activation they need, or give
             other vectors than are known of them.
-        MissingExtra: torch, open_clip or transformers is not installed.
+        MissingExtra: torch, open_clip, transformers or openvino is not installed.
 
     Examples:
         >>> load_encoder("skyclip-vit-b32")
@@ -85,6 +89,35 @@ def load_encoder(
         ...
         geovlm.errors.UnknownName: No encoder is called 'skyclip-vit-b32'. Did you mean skyclip-vit-b-32 or ...?
     """
+    devices = [device] if device is None or isinstance(device, str) else list(device)
+    if not devices:
+        raise UsageError("device is a name such as 'cuda:0', a list of one or more names, or None to choose; not [].")
+    encoder = _load(name_or_path, weights=weights, architecture=architecture, device=devices[0], dtype=dtype)
+    return encoder if len(devices) == 1 and backend == "torch" else _arranged(encoder, devices, backend)
+
+
+def _arranged(encoder: Encoder, devices: Sequence[str | None], backend: str) -> Encoder:
+    """The encoder computed by another back end, and on all of the devices."""
+    from geovlm.encoders._torch import TorchEncoder
+    from geovlm.encoders.replicas import ReplicatedEncoder
+
+    if not isinstance(encoder, TorchEncoder):
+        raise UsageError(
+            f"{encoder.name} is no encoder on torch: it takes neither several devices nor another back end."
+        )
+    everywhere = [encoder, *(encoder.on_device(device) for device in devices[1:] if device)]
+    arranged = [one.with_backend(backend) for one in everywhere]
+    return arranged[0] if len(arranged) == 1 else ReplicatedEncoder(arranged)
+
+
+def _load(
+    name_or_path: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None,
+    architecture: str | None,
+    device: str | None,
+    dtype: str | None,
+) -> Encoder:
     name = os.fspath(name_or_path)
     is_text = isinstance(name_or_path, str)
     scheme, _, rest = name.partition(":")
@@ -179,7 +212,7 @@ def _format_of(folder: Path) -> str:
     found = sorted(item.name for item in folder.iterdir())
     raise UsageError(
         f"{folder} holds no encoder: neither open_clip_config.json (open_clip) nor config.json (transformers), only"
-        f" {', '.join(found[:5]) or 'nothing'}. For a checkpoint give its file, and architecture=…"
+        f" {', '.join(found[:5]) or 'nothing'}. For a checkpoint give its file, and its architecture ('ViT-B-32')."
     )
 
 

@@ -145,7 +145,7 @@ def _read_torch(path: Path) -> dict[str, Any]:
         # Mapped, not read: two thirds of a training checkpoint is the optimiser's, and is not touched.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # damaged files raise anything: EOFError, KeyError, UnpicklingError …
-        reason = str(error).split("\n", 1)[0]
+        reason = str(error).split("\n", 1)[0].split(". ", 1)[0]
         raise WeightsError(
             f"{path} could not be read as weights only ({type(error).__name__}: {reason}). It is damaged, or it holds"
             " Python objects, which are never unpickled; fetch it again, or save its state dict as safetensors."

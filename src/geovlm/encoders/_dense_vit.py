@@ -58,17 +58,18 @@ class DenseVit:
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised NCHW pixels to features `(n, dim)` of images and `(n, rows * columns, dim)` of patches."""
-        tokens = self.norm(self._embed(pixels))
+        tokens = self.norm(self.embed(pixels))
         for block in self.blocks[:-1]:
             tokens = block(tokens)
         finished = self.blocks[-1](tokens)
         return self.pool(finished), self.read(tokens, finished)[:, len(self.prefix) :]
 
-    def _embed(self, pixels: Tensor) -> Tensor:
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Normalised NCHW pixels to tokens `(n, tokens, width)`, the prefix before the patches."""
         patches = self.patches(pixels)
         positions = resized(self.positions, patches.shape[2:]).flatten(0, 1)
         tokens = patches.flatten(2).transpose(1, 2) + positions.to(patches.dtype)
-        return torch.cat([self.prefix.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], dim=1)
+        return torch.cat([self.prefix.to(tokens.dtype).expand(tokens.shape[0], -1, -1), tokens], dim=1)
 
 
 def resized(positions: Tensor, size: Sequence[int]) -> Tensor:

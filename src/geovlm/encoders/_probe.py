@@ -62,6 +62,11 @@ class Probe:
 
     Raises:
         UsageError: The parts do not go together.
+
+    Examples:
+        >>> probe = Probe(texts=["a beach"], vectors=[[0.1, 0.2]], source="my training")
+        >>> probe.texts
+        ('a beach',)
     """
 
     texts: tuple[str, ...] = field(converter=_texts)
@@ -127,6 +132,13 @@ def check_probe(encoder: TorchEncoder, probe: Probe) -> None:
 
     Raises:
         WeightsError: It computes something else; says whether another activation explains it.
+
+    Examples:
+        >>> from geovlm import new_encoder
+        >>> vision = {"image_size": 16, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16}
+        >>> text = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+        >>> encoder = new_encoder({"embed_dim": 8, "vision_cfg": vision, "text_cfg": text})
+        >>> check_probe(encoder, record_probe(encoder))  # no error: it computes what it did
     """
     longest = max(len(numbers) for numbers in (*probe.vectors, probe.image))
     if longest > encoder.dim:

@@ -40,6 +40,9 @@ __all__ = ["is_dense", "remove_global_bias"]
 def is_dense(encoder: Encoder) -> TypeGuard[DenseEncoder]:
     """Whether an encoder tells where: whether it has `encode_dense`, and an image tower that can.
 
+    Args:
+        encoder: Any.
+
     Examples:
         >>> from geovlm.testing.fakes import HashEncoder
         >>> is_dense(HashEncoder())

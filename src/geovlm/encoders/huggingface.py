@@ -10,6 +10,7 @@ from PIL import Image
 
 from geovlm._optional import require
 from geovlm._torch import loading_quietly
+from geovlm.encoders._class_token import of_clip
 from geovlm.encoders._dense_huggingface import tower_of
 from geovlm.encoders._download import preset_folder
 from geovlm.encoders._preprocessing import Preprocessing
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from geovlm.encoders._class_token import ClassTokenVit
     from geovlm.encoders._dense_vit import DenseTower
     from geovlm.encoders._torch import Tokens
 
@@ -86,6 +88,9 @@ class HuggingFaceEncoder(TorchEncoder):
     def _embed_images(self, model: Any, pixels: Tensor) -> Tensor:
         features: Tensor = model.get_image_features(pixel_values=pixels).pooler_output
         return features
+
+    def _class_token_tower(self, model: Any) -> ClassTokenVit | None:
+        return of_clip(model)
 
     def _embed_texts(self, model: Any, tokens: Tokens) -> Tensor:
         assert isinstance(tokens, dict)

@@ -20,6 +20,7 @@ from geovlm.encoders._architectures import (
     with_long_texts,
 )
 from geovlm.encoders._checkpoint import load_strictly, read_checkpoint, write_weights
+from geovlm.encoders._class_token import of_openclip
 from geovlm.encoders._dense_openclip import tower_of
 from geovlm.encoders._download import preset_weights
 from geovlm.encoders._preprocessing import Preprocessing
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from geovlm.encoders._class_token import ClassTokenVit
     from geovlm.encoders._dense_vit import DenseTower
     from geovlm.encoders._torch import Tokens
 
@@ -104,6 +106,9 @@ class OpenClipEncoder(TorchEncoder):
     def _embed_images(self, model: Any, pixels: Tensor) -> Tensor:
         features: Tensor = model.encode_image(pixels, normalize=False)
         return features
+
+    def _class_token_tower(self, model: Any) -> ClassTokenVit | None:
+        return of_openclip(model.visual)
 
     def _embed_texts(self, model: Any, tokens: Tokens) -> Tensor:
         assert isinstance(tokens, Tensor)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from geovlm.protocols import Vectors
+    from geovlm.protocols import Encoder, Vectors
 
 __all__ = ["RotationEncoder"]
 
@@ -50,7 +50,11 @@ class RotationEncoder:
         True
     """
 
-    def __init__(self, encoder: PixelEncoder) -> None:
+    name: str
+    dim: int
+    image_size: int
+
+    def __init__(self, encoder: Encoder) -> None:
         if not isinstance(encoder, PixelEncoder):
             raise UsageError(f"A RotationEncoder turns pixels, and {encoder!r:.80} takes none (no encode_pixels).")
         self._encoder = encoder

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from geovlm._markup import frame, lines, panel, table
 from geovlm.evaluation.benchmark_published import PUBLISHED
 from geovlm.evaluation.benchmark_sets import EIGHT_SETS, SEVEN_SETS
 
@@ -75,11 +75,9 @@ def to_markdown(result: BenchmarkResult, architectures: Sequence[str] | None = N
 
 def to_html(result: BenchmarkResult) -> str:
     """The same for a notebook."""
-    conditions = pd.DataFrame(list(_conditions(result)[1]), columns=_conditions(result)[0])
-    lines = "".join(f"<li>{escape(line)}</li>" for line in _lines(result))
-    return (
-        f"<p><b>{escape(result.encoder)}</b>, {result.method}</p>{_cells(result, None).to_html()}"
-        f"<p><small>{LEGEND}</small></p>{conditions.to_html(index=False)}<ul>{lines}</ul>"
+    title = f"{result.encoder}, {result.method}"
+    return panel(
+        title, frame(_cells(result, None)), lines([LEGEND]), table(*_conditions(result)), lines(_lines(result))
     )
 
 

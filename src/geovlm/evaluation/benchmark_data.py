@@ -29,7 +29,7 @@ PEEKED = 64
 
 def _names(value: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(value, str):
-        raise UsageError(f"classes are several names, not the text {value!r:.60}.")
+        raise UsageError(f"classes are several names, such as ['beach', 'forest'], not the text {value!r:.60}.")
     return None if value is None else tuple(value)
 
 
@@ -50,6 +50,11 @@ class BenchmarkData:
 
     Raises:
         UsageError: A template cannot be right, or the source can be read only once.
+
+    Examples:
+        >>> from geovlm import Record
+        >>> BenchmarkData(source=[Record(id="1", image="1.jpg", label="1")], classes=["forest", "beach"]).classes
+        ('forest', 'beach')
     """
 
     source: ImageSource = field(repr=False)

@@ -40,6 +40,12 @@ class PublishedRow:
         in_domain: Sets whose images, or others from the same collection, the model was trained on.
         preset: The name under which `load_encoder` has the very same weights.
         note: What else must be known.
+
+    Examples:
+        >>> accuracy = {"AID": 60.0, "EuroSAT": 40.0}
+        >>> row = PublishedRow(model="CLIP", architecture="ViT-B-32", source="a paper", accuracy=accuracy)
+        >>> row.value("AID"), row.mean(["AID", "EuroSAT"])
+        (60.0, 50.0)
     """
 
     model: str

@@ -49,6 +49,14 @@ class BenchmarkScore:
         comparable: Whether the published figures are on the same images, as far as can be told.
         notes: What must be known to read the figure.
         failures: The first inputs that failed, and why.
+
+    Examples:
+        >>> score = BenchmarkScore(
+        ...     name="fields", task="classification", value=0.5, low=0.4, high=0.6, images=90, queries=90, coverage=1.0,
+        ...     prompts=["a satellite photo of {}."],
+        ... )
+        >>> score.interval
+        (0.4, 0.6)
     """
 
     name: str
@@ -100,6 +108,10 @@ class BenchmarkMean:
         high: Upper end.
         over: The data sets that it is over.
         missing: Those of the usual ones that were not measured: such a mean is no figure to publish as the usual one.
+
+    Examples:
+        >>> BenchmarkMean(value=0.6, low=0.55, high=0.65, over=("AID", "EuroSAT")).value
+        0.6
     """
 
     value: float
@@ -125,6 +137,16 @@ class BenchmarkResult:
         architecture: The image tower, by which published rows are chosen; `None` if it could not be told.
         missing: Data sets of the benchmark that were not found, with the reason and where to get them.
         versions: Versions of the libraries that computed.
+
+    Examples:
+        >>> from PIL import Image
+        >>> from geovlm import Record
+        >>> from geovlm.evaluation import benchmark
+        >>> from geovlm.testing import HashEncoder
+        >>> fields = [Record(id=c, image=Image.new("RGB", (8, 8), c), label=c) for c in ("red", "green", "blue")]
+        >>> result = benchmark(HashEncoder(), {"fields": fields})
+        >>> result["fields"].value, result.mean_of_seven is None
+        (1.0, True)
     """
 
     encoder: str

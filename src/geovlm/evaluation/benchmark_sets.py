@@ -38,6 +38,10 @@ class BenchmarkSet:
         subject: What the classes are kinds of; stands before the name in the prompts ("building, flat").
         caption: What each caption is put into.
         images: How many images the published figures are on, where that is known.
+
+    Examples:
+        >>> BENCHMARK_SETS["AID"].is_called("aid"), BENCHMARK_SETS["AID"].images
+        (True, 2000)
     """
 
     name: str

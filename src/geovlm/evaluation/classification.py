@@ -115,8 +115,18 @@ def _ranked(
 def class_vectors(encoder: Encoder, classes: Sequence[str], templates: str | Sequence[str] = "skyscript") -> Vectors:
     """One vector a class: the normalised mean of the vectors of its prompts, float32 `(classes, dim)`.
 
+    Args:
+        encoder: What embeds the prompts.
+        classes: The names; they are cleaned for the prompts.
+        templates: The name of a set of templates, or sentences with one `{}` each.
+
     Raises:
         UsageError: A name is empty, or a template has not one `{}`.
+
+    Examples:
+        >>> from geovlm.testing import HashEncoder
+        >>> class_vectors(HashEncoder(), ["Beach", "StorageTanks"]).shape
+        (2, 64)
     """
     prompts = [fill_templates(templates, clean_class_name(name)) for name in classes]
     vectors = encode_texts(encoder, [prompt for filled in prompts for prompt in filled])
@@ -165,7 +175,7 @@ class _Names:
         self._is_open = classes is None
         self._by_words: dict[str, str] = {}
         if isinstance(classes, str):
-            raise UsageError(f"classes are several names, not the text {classes!r:.60}.")
+            raise UsageError(f"classes are several names, such as ['beach', 'forest'], not the text {classes!r:.60}.")
         for name in classes or ():
             self._add(name)
         if not self._is_open:

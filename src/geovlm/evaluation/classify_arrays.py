@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from attrs import field, frozen
 
+from geovlm._markup import lines, panel, table
 from geovlm._vectors import unit_rows
 from geovlm.embedding import Embeddings
 from geovlm.errors import UnknownName, UsageError
@@ -26,6 +27,7 @@ FEWEST_IMAGES = 32  # fewer say nothing of a mixture
 IMAGES_A_CLASS = 2  # nor do fewer than two for each class that may be there
 FEWEST_CLASSES = 1.5  # exp of the entropy of the labels by text: below it nearly all images are of one class
 SAMPLE_TO_ESTIMATE = 20_000
+SHOWN = 20
 
 
 @frozen(kw_only=True, eq=False)
@@ -37,6 +39,11 @@ class Classification:
         probabilities: `(n, classes)`, float32; NaN for a row that could not be used.
         method: What was used, which may be less than was asked for.
         notes: Why another method was used, and what was wrong with rows; empty if all is well.
+
+    Examples:
+        >>> found = classify(np.array([[2.0, 0.1], [0.1, 1.0]]), np.eye(2))
+        >>> found.labels.tolist(), found.probabilities.shape
+        ([0, 1], (2, 2))
     """
 
     labels: NDArray[np.int64] = field(repr=False)
@@ -49,6 +56,13 @@ class Classification:
         """`(n,)`, the probability of each image's label; NaN for a row that could not be used."""
         best: NDArray[np.float32] = self.probabilities.max(axis=1)
         return best
+
+    def _repr_html_(self) -> str:
+        classes = self.probabilities.shape[1]
+        numbers, counts = np.unique(self.labels, return_counts=True)
+        rows = [("none" if number < 0 else str(number), count) for number, count in zip(numbers, counts, strict=True)]
+        title = f"Classification: {len(self.labels):,} rows in {classes} classes ({self.method})"
+        return panel(title, lines(self.notes), table(("class", "rows"), rows[:SHOWN], total=len(rows)))
 
 
 def classify(

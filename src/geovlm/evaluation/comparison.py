@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from html import escape
 from itertools import accumulate
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from attrs import evolve, field, frozen
 
+from geovlm._markup import frame, panel
 from geovlm.errors import UsageError
 from geovlm.evaluation.labels import score_labels
 
@@ -31,6 +31,13 @@ class Comparison:
     Args:
         before: The baseline.
         after: What is compared with it, in the same order of inputs and classes.
+
+    Examples:
+        >>> from geovlm import score_labels
+        >>> truth = {"a": "Beach", "b": "Port"}
+        >>> comparison = Comparison(before=score_labels(truth, {"a": "Beach"}), after=score_labels(truth, truth))
+        >>> comparison.change, comparison.gained, comparison.lost
+        (0.5, 1, 0)
     """
 
     before: ClassificationResult = field(repr=False)
@@ -138,8 +145,8 @@ class Comparison:
         return "\n".join([self._head(), *(table.round(4).to_string() for table in tables)])
 
     def _repr_html_(self) -> str:
-        tables = [self._summary(), self.per_class()]
-        return f"<p><b>{escape(self._head())}</b></p>" + "".join(table.round(4).to_html() for table in tables)
+        classes = self.per_class().query("images > 0").sort_values("recall change", kind="stable")
+        return panel(self._head(), frame(self._summary()), frame(classes))
 
 
 def compare(baseline: ClassificationResult | AnsweredBatch, after: ClassificationResult | AnsweredBatch) -> Comparison:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from attrs import evolve, field, frozen
 
+from geovlm._markup import frame, panel
 from geovlm._metrics import NEVER, recall_at, retrieval_ranks
 from geovlm._vectors import check_count
 from geovlm.errors import UsageError
@@ -34,6 +35,12 @@ class RetrievalResult:
         image_ranks: `(images,)`, for each image with captions the rank from 0 of its best placed caption among all.
         text_ranks: `(captions,)`, for each caption the rank from 0 of its image among all.
         report: What became of every input.
+
+    Examples:
+        >>> from geovlm import Report
+        >>> ranks = np.array([0, 3])
+        >>> RetrievalResult(ks=(1, 5), image_ranks=ranks, text_ranks=ranks, report=Report(done=2)).image_to_text
+        {1: 0.5, 5: 1.0}
     """
 
     ks: tuple[int, ...]
@@ -81,7 +88,7 @@ class RetrievalResult:
         return f"{head}\n{self.to_pandas().round(4).to_string()}"
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{str(self).split(chr(10), 1)[0]}</b></p>{self.to_pandas().round(4).to_html()}"
+        return panel(str(self).split("\n", 1)[0], frame(self.to_pandas()))
 
 
 def retrieval(

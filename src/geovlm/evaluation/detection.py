@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from attrs import field, frozen
 
+from geovlm._markup import frame, panel
 from geovlm._vectors import check_count
 from geovlm.errors import UsageError
 from geovlm.evaluation._geometry import on_one_sheet, read_places
@@ -39,6 +40,14 @@ class DetectionResult:
         average_precision: One row a query, one column an IoU threshold.
         block: The side of the blocks that intervals were drawn over, in metres; in pixels where there is no CRS.
         blocks: How many of them hold anything; intervals over few mean little.
+
+    Examples:
+        >>> import geopandas
+        >>> from shapely import box
+        >>> places = {"query": ["a pond"], "score": [0.9]}
+        >>> ponds = geopandas.GeoDataFrame(places, geometry=[box(8, 47, 8.01, 47.01)], crs=4326)
+        >>> print(evaluate_detections(ponds, ponds).table.loc["a pond", "AP50"])
+        1.0
     """
 
     table: pd.DataFrame = field(repr=False)
@@ -64,7 +73,7 @@ class DetectionResult:
                 f"{value:.3f} ({least:.3f} to {most:.3f})"
                 for value, least, most in zip(shown[name], low, high, strict=True)
             ]
-        return f"<p>95 % intervals over {self.blocks} blocks of {self.block:.4g}</p>{shown.to_html()}"
+        return panel(f"Detections: 95 % intervals over {self.blocks} blocks of {self.block:.4g}", frame(shown))
 
 
 def evaluate_detections(

@@ -206,7 +206,7 @@ def _scored(
     if not inputs:
         raise UsageError("There is nothing to score: there are no inputs.")
     if isinstance(classes, str):
-        raise UsageError(f"labels are several names, not the text {classes!r:.60}.")
+        raise UsageError(f"labels are several names, such as ['beach', 'forest'], not the text {classes!r:.60}.")
     names = tuple(classes)
     number = {name: place for place, name in enumerate(names)}
     for _, label in inputs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 from attrs import field, frozen
 
+from geovlm._markup import frame, grid, lines, panel
 from geovlm._vectors import check_count
 from geovlm.errors import UsageError
 
@@ -56,6 +56,12 @@ class ClassificationResult:
         method: How vectors were put into classes; empty for models that answer in words.
         notes: Why that is not the method that was asked for, and what else is to be known.
         report: What became of every input.
+
+    Examples:
+        >>> from geovlm import score_labels
+        >>> result = score_labels({"a": "Beach", "b": "Port"}, {"a": "Beach"})
+        >>> result.top1, result.coverage, result.classes
+        (0.5, 0.5, ('Beach', 'Port'))
     """
 
     classes: tuple[str, ...] = field(validator=_each_once)
@@ -223,4 +229,6 @@ class ClassificationResult:
         return f"{self._head()}\n{table.round(4).to_string()}" if len(table) else self._head()
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{escape(self._head())}</b></p>{self.per_class().round(4).to_html()}"
+        classes = self.per_class().query("images > 0").sort_values("recall", kind="stable")
+        matrix = grid(self.confusion, rows=self.classes, columns=(*self.classes, NO_ANSWER))
+        return panel(self._head(), lines(self.notes), frame(classes), matrix if self.labelled.any() else "")

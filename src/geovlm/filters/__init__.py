@@ -73,6 +73,9 @@ __all__ = [
 def compile_filter(where: Where | None) -> Predicate:
     """A function that tells of a row's metadata whether it passes.
 
+    Args:
+        where: In the operators of `VectorStore`; `None` and `{}` let every row pass.
+
     Raises:
         UsageError: As `parse_filter`.
 

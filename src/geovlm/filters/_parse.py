@@ -32,6 +32,9 @@ _ON_FILTERS = ("$and", "$or", "$not")
 def parse_filter(where: Where | None) -> Filter:
     """Check a filter and make a tree of it; `None` and `{}` let every row pass.
 
+    Args:
+        where: In the operators of `VectorStore`.
+
     Raises:
         UsageError: An operator is unknown (the nearest is named), or its value is of the wrong kind.
         MissingExtra: It asks for a polygon, and shapely is not installed.

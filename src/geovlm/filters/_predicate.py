@@ -22,6 +22,9 @@ MISSING = object()
 def predicate(tree: Filter) -> Predicate:
     """A function that tells of a row's metadata whether it passes a tree, or a part of one.
 
+    Args:
+        tree: What `parse_filter` made, or a part of it.
+
     Examples:
         >>> predicate(Not(Compare("year", "$lt", 2020)))({"year": 2024})
         True
@@ -83,6 +86,10 @@ def _during(node: During) -> Predicate:
 
 def look_up(row: Mapping[str, Any], name: str) -> Any:
     """The value that a filter finds under a name, or `MISSING`; first as it is written, then along its dots.
+
+    Args:
+        row: The metadata of a row.
+        name: As it is written, or with dots for mappings in mappings.
 
     Examples:
         >>> look_up({"camera": {"gsd": 0.5}}, "camera.gsd"), look_up({}, "year") is MISSING

@@ -22,6 +22,11 @@ class Compare:
         name: Where the row's value is.
         op: `$eq`, `$gt`, `$gte`, `$lt`, `$lte`, `$in` or `$exists`; the negative ones are a `Not` of these.
         value: What it is compared with, JSON-like; a list for `$in`, a boolean for `$exists`.
+
+    Examples:
+        >>> from geovlm.filters import predicate
+        >>> predicate(Compare("year", "$gte", 2020))({"year": 2024})
+        True
     """
 
     name: str
@@ -37,6 +42,11 @@ class InArea:
         name: Where the row's value is.
         op: `$within` or `$intersects`.
         area: The area, cut at the antimeridian.
+
+    Examples:
+        >>> from geovlm.filters import parse_filter
+        >>> type(parse_filter({"footprint": {"$within": [5.9, 45.8, 10.5, 47.8]}})).__name__
+        'InArea'
     """
 
     name: str
@@ -52,6 +62,11 @@ class During:
         name: Where the row's value is.
         start: The first moment of the span, `None` if it has none.
         end: The last one.
+
+    Examples:
+        >>> from geovlm.filters import predicate
+        >>> predicate(During("acquired", 0, None))({"acquired": "2024-05-17"})
+        True
     """
 
     name: str
@@ -61,21 +76,50 @@ class During:
 
 @frozen
 class Not:
-    """True where `part` is false."""
+    """True where `part` is false.
+
+    Args:
+        part: The filter that must not hold.
+
+    Examples:
+        >>> from geovlm.filters import predicate
+        >>> predicate(Not(Compare("label", "$eq", "Port")))({"label": "Beach"})
+        True
+    """
 
     part: Filter
 
 
 @frozen
 class AllOf:
-    """True where every part is; an empty one is true everywhere."""
+    """True where every part is; an empty one is true everywhere.
+
+    Args:
+        parts: The filters.
+
+    Examples:
+        >>> from geovlm.filters import predicate
+        >>> tree = AllOf((Compare("year", "$gte", 2020), Compare("label", "$eq", "Port")))
+        >>> predicate(tree)({"year": 2024, "label": "Beach"})
+        False
+    """
 
     parts: tuple[Filter, ...]
 
 
 @frozen
 class AnyOf:
-    """True where at least one part is."""
+    """True where at least one part is.
+
+    Args:
+        parts: The filters.
+
+    Examples:
+        >>> from geovlm.filters import predicate
+        >>> tree = AnyOf((Compare("year", "$gte", 2020), Compare("label", "$eq", "Port")))
+        >>> predicate(tree)({"year": 2024, "label": "Beach"})
+        True
+    """
 
     parts: tuple[Filter, ...]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from geovlm._files import digest
@@ -25,13 +26,13 @@ class ClientBase:
     """Settings of a client; sends nothing. `PixtralClient` says what the arguments are.
 
     Attributes:
-        model: The id of the model.
+        model: The id of the model, or the folder of one.
         requests: Makes the requests that this client sends.
     """
 
     def __init__(
         self,
-        model: str,
+        model: str | os.PathLike[str],
         *,
         backend: Literal["server", "local"] | None = None,
         api_key: str | None = None,
@@ -51,6 +52,7 @@ class ClientBase:
         grid: VisionGrid | None = None,
         caption_prompt: str = CAPTION_PROMPT,
     ) -> None:
+        model = os.fspath(model) if isinstance(model, os.PathLike) else model
         if not isinstance(model, str) or not model.strip():
             raise UsageError(f"model is the id of a model, such as 'ministral-14b-2512', not {model!r:.80}.")
         self.model = model
@@ -58,7 +60,7 @@ class ClientBase:
         known = None if self._local else find_model(model)
         self._concurrency = 1 if self._local else check_count(concurrency, name="concurrency")
         grid = grid or (self._local.grid if self._local else known.grid if known else PIXTRAL_GRID)
-        self.requests = RequestBuilder(
+        self.requests: RequestBuilder = RequestBuilder(
             model=model,
             encoding=ImageEncoding(grid=grid, max_tokens=image_tokens, quality=jpeg_quality),
             structured=bool(known and known.structured) if structured is None else structured,

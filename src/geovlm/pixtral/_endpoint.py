@@ -57,7 +57,7 @@ def _is_hosted(url: str) -> bool:
 def _checked_url(url: str) -> str:
     # What is wrong is told without the address where that may hold a password.
     if not isinstance(url, str) or not re.fullmatch(r"https?://[^\s?#]+", url):
-        raise UsageError("base_url is an address such as http://localhost:8000, without a query.")
+        raise UsageError("base_url is an address such as http://localhost:8000: with http, and without a query.")
     if "@" in urlsplit(url).netloc:
         raise UsageError("base_url holds a user name or a password; give the secret as api_key= instead.")
     try:

@@ -44,10 +44,11 @@ class Again(Exception):
         """What is raised after the last attempt."""
         tried = "1 attempt" if attempts == 1 else f"{attempts} attempts"
         if self.status == 429:
-            told = f" It asks to wait {self.wait:.0f} s." if self.wait else ""
-            message = f"Too many requests: no answer in {tried}.{told} Go on later, or with a lower concurrency."
+            when = f"in {self.wait:.0f} s, as it asks" if self.wait else "later"
+            message = f"Too many requests: no answer in {tried}. Go on {when}, or with a lower concurrency."
             return RateLimited(message, status=429, retry_after=self.wait)
-        return ServiceUnavailable(f"No answer in {tried}; the last failed by {self}. Go on later.", status=self.status)
+        advice = "Go on later." if self.status else "Go on later, or correct base_url."
+        return ServiceUnavailable(f"No answer in {tried}; the last failed by {self}. {advice}", status=self.status)
 
 
 @frozen(kw_only=True)
@@ -149,34 +150,33 @@ class Caller:
         if status in TRANSIENT_STATUS or status >= 500:
             return Again(f"HTTP {status}: {reason}", status=status, wait=told_wait(answer.headers))
         if status in (401, 403):
-            return AuthError(f"{self._about_key()}: {reason}", status=status)
+            return AuthError(f"{self._about_key()} ({reason.rstrip('.')}).", status=status)
         if _tells_of_no_model(status, reason):
             return self._no_model(status, reason)
         if status >= 400:
-            return RequestRefused(f"The server refuses the request (HTTP {status}): {reason}", status=status)
+            return RequestRefused(f"The server refuses the request (HTTP {status}): {_ended(reason)}", status=status)
         return ServiceError(
-            f"{self.endpoint.url} answered with something else than Mistral's API does: {reason} Is base_url right?",
+            f"{self.endpoint.url} answered with something else than Mistral's API does: {_ended(reason)} Is base_url"
+            " right?",
             status=status,
         )
 
     def _about_key(self) -> str:
         if self.endpoint.api_key is None:
-            return (
-                f"The server wants a key, and none was sent (that of {KEY} goes to Mistral's hosts only): give api_key="
-            )
-        return "The server does not accept the key, or the key may not do this"
+            return f"The server wants a key; none was sent (that of {KEY} goes to Mistral's hosts only): give api_key=…"
+        return f"The server does not accept the key, or the key may not do this; set {KEY}, or give api_key=…"
 
     def _no_model(self, status: int, reason: str) -> ServiceError:
         info, url = find_model(self.model), self.endpoint.url
         if (info is None or info.retired is None) and "retired" not in reason.lower():
-            message = f"{url} knows no model {self.model!r}, or no such path (HTTP {status}): {reason}"
+            message = f"{url} knows no model {self.model!r}, or no such path (HTTP {status}): {_ended(reason)}"
             return RequestRefused(f"{message} What it serves is listed at {url}/v1/models.", status=status)
         replacement = info.replacement if info else None
         since = f" on {info.retired}" if info and info.retired else ""
         instead = f"use {replacement!r} instead" if replacement else "use another model"
         return ModelRetired(
             f"{self.model!r} is not served by {url}: Mistral retired it{since}; {instead}, or serve its weights"
-            f" yourself and give base_url= and the name it has there. The server says: {reason}",
+            f" yourself and give base_url= and the name it has there. The server says: {_ended(reason)}",
             status=status,
             replacement=replacement,
         )
@@ -184,6 +184,10 @@ class Caller:
     def _without_key(self, text: str) -> str:
         key = self.endpoint.api_key
         return text.replace(key, "…") if key else text
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _tells_of_no_model(status: int, reason: str) -> bool:

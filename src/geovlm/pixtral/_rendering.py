@@ -61,11 +61,11 @@ class Renderer:
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
-        self.tokenizer = processor.tokenizer
+        self.tokenizer: Any = processor.tokenizer
         if processor.chat_template is None:
             raise UsageError("The model's processor has no chat template; its folder needs a chat_template.jinja.")
         longest = processor.image_processor.size["longest_edge"]
-        self.grid = VisionGrid(
+        self.grid: VisionGrid = VisionGrid(
             patch=_side(processor.patch_size), merge=processor.spatial_merge_size, max_side=int(longest)
         )
         self._before, self._after = self._frame()

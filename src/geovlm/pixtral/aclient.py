@@ -28,6 +28,26 @@ class AsyncPixtralClient(ClientBase):
     The arguments, the answers and the errors are those of `PixtralClient`. One client belongs to one event loop.
     Images are read and encoded in threads, so the loop stays free.
 
+    Args:
+        model: The id of a model, or the folder of one; the same as for `PixtralClient`, as are all arguments.
+        backend: `"server"`, `"local"`, or `None` to see by the model.
+        api_key: `None` for `MISTRAL_API_KEY`, which goes to Mistral's hosts only.
+        base_url: Of a server of your own; `None` for Mistral's.
+        device: Of a local model, such as `"cuda:0"`.
+        dtype: Of a local model, such as `"bfloat16"`.
+        timeout: Seconds that one attempt may take.
+        max_retries: How often a request is sent again.
+        pause: About the seconds before the second attempt; doubled before each further one.
+        concurrency: Requests on their way at a time.
+        structured: Whether to ask for JSON; `None` to see by the model.
+        temperature: 0 for the likeliest answer.
+        max_tokens: The longest answer.
+        image_tokens: The most tokens of one image; `None` for as many as the model takes.
+        max_images: The most images of one request.
+        jpeg_quality: Of the images that are sent.
+        grid: How the model cuts images into tokens; `None` to see by the model.
+        caption_prompt: What a caption is asked for with.
+
     Examples:
         >>> from PIL import Image
         >>> from geovlm.testing.mistral_api import MistralEmulator

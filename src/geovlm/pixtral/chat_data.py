@@ -43,6 +43,10 @@ class ChatLine:
         messages: In the form of the chat API.
         file: Where it is.
         number: Its line, from 1.
+
+    Examples:
+        >>> ChatLine(messages=({"role": "user", "content": "Hello"},), file=Path("train.jsonl"), number=3).place
+        'train.jsonl:3'
     """
 
     messages: tuple[dict[str, Any], ...] = field(repr=lambda value: f"<{len(value)} messages>")
@@ -63,6 +67,15 @@ class ChatData:
         files: In order.
         report: What became of every record.
         digest: Changes with what is in the files.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> scene = Record(id="a", image=Image.new("RGB", (32, 32)), label="Beach")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = write_chat_data([scene], folder, labels=["Beach", "Forest"])
+        ...     print(len(list(data)), data.report.done)
+        1 1
     """
 
     files: tuple[Path, ...]
@@ -80,6 +93,9 @@ class ChatData:
 
 def label_answer(label: str) -> str:
     """The answer that `classify` asks for.
+
+    Args:
+        label: The class, as it is in the labels.
 
     Examples:
         >>> label_answer("Beach")
@@ -202,9 +218,22 @@ def _documented(message: dict[str, Any]) -> dict[str, Any]:
 def read_chat_data(paths: Paths) -> Iterator[ChatLine]:
     """Read conversations one after the other; bare lists of messages are taken as well.
 
+    Args:
+        paths: A file, several, or a folder of `.jsonl` files.
+
     Raises:
         UsageError: A line is not a conversation to learn from; the message tells file and line. `check_chat_data` tells
             of all of them.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> scene = Record(id="a", image=Image.new("RGB", (32, 32)), label="Beach")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = write_chat_data([scene], folder, labels=["Beach", "Forest"])
+        ...     [line] = read_chat_data(folder)
+        >>> line.messages[-1]["content"]
+        '{"label": "Beach"}'
     """
     for line in chain.from_iterable(map(lines_of, find_files(paths))):
         found = parse(line)

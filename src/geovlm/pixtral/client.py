@@ -172,6 +172,7 @@ class PixtralClient(ClientBase):
             captions, without spaces around, or none where the model said nothing.
 
         Raises:
+            UsageError: There is no image, or not one for each record.
             ImageError: An image cannot be read.
             ServiceError: As for `complete`.
         """

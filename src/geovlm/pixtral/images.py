@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EncodedImage", "ImageEncoding", "ImageInput", "as_list"]
 
-ImageInput: TypeAlias = Record | ImageLike
+ImageInput: TypeAlias = "Record | ImageLike"
 """A record, or what `geovlm.open_image` takes: a path, encoded bytes, a PIL image, an array, a function."""
 
 

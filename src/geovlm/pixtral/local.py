@@ -43,9 +43,9 @@ class LocalModel:
         from geovlm._torch import pick_device, pick_dtype
 
         self.folder: LocalFolder = find_folder(path)
-        self.device = pick_device(device)
-        self.dtype = pick_dtype(dtype, self.device)
-        self.renderer = Renderer(self.folder.processor())
+        self.device: Any = pick_device(device)
+        self.dtype: Any = pick_dtype(dtype, self.device)
+        self.renderer: Renderer = Renderer(self.folder.processor())
         self._lock = threading.RLock()
         self._model: Any = None
 

@@ -54,6 +54,11 @@ class ModelInfo:
         deprecated: The day from which its end was announced.
         retired: The day after which Mistral's own service answers 404; a server of one's own may serve it for ever.
         replacement: What Mistral names in its place.
+
+    Examples:
+        >>> info = ModelInfo(id="my-model", aliases=("my-model-latest",), structured=True)
+        >>> info.structured, info.retired
+        (True, None)
     """
 
     id: str
@@ -107,6 +112,9 @@ _TUNED = re.compile(r"ft:([^:]+):")
 
 def find_model(name: str) -> ModelInfo | None:
     """The model of a name, an alias, a hub id or the name of a fine-tuned model; `None` if the table has none.
+
+    Args:
+        name: What a client is given as its model.
 
     Examples:
         >>> find_model("ft:pixtral-12b-latest:d3417809:20250709:7ddb123c").id

@@ -20,6 +20,10 @@ CUT_OFF = frozenset({"length", "model_length"})
 class Usage:
     """Tokens that were read and written.
 
+    Args:
+        prompt_tokens: Read, those of images included.
+        completion_tokens: Written.
+
     Examples:
         >>> (Usage(prompt_tokens=527, completion_tokens=31) + Usage(prompt_tokens=3)).total_tokens
         561
@@ -139,6 +143,10 @@ class ChatRequest:
         temperature: 0 for the likeliest answer.
         max_tokens: The longest answer.
         response_format: What the answer has to keep to; `None` for free text.
+
+    Examples:
+        >>> ChatRequest(model="ministral-14b-2512", messages=[{"role": "user", "content": "Hello"}]).max_tokens
+        256
     """
 
     model: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,6 +22,8 @@ __all__ = ["FolderSource", "image_extensions"]
 
 # Cameras write these as JPEGs with more frames; Pillow opens them as JPEG and lists the extension for saving only.
 ALSO_READABLE = {".mpo"}
+# Named where a folder holds no image; Pillow knows ten times as many.
+COMMON = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".jp2", ".webp")
 # Recognised but never decoded.
 NOT_IMAGES = {"MPEG"}
 
@@ -84,8 +87,16 @@ class FolderSource:
             raise UsageError(f"{self.root} is a file, not a folder. For a table of images, use TableSource.")
         if next(self._walk(), None) is None:
             where = "in it or below" if self.recursive else "directly in it (recursive=True looks into its folders)"
-            looked_for = " ".join(sorted(image_extensions()))
-            raise UsageError(f"{self.root} holds no image {where}. Looked for files that end in {looked_for}.")
+            others = len(image_extensions()) - len(COMMON)
+            raise UsageError(
+                f"{self.root} holds no image {where}. Looked for files that end in {' '.join(COMMON)} and {others}"
+                f" rarer endings; {self._instead()}."
+            )
+
+    def _instead(self) -> str:
+        with os.scandir(self.root) as entries:
+            found = sorted(entry.name for entry in islice(entries, 1000))
+        return f"there is only {', '.join(found[:3])}{' …' if found[3:] else ''}" if found else "it is empty"
 
     def __iter__(self) -> Iterator[Record]:
         for below, error in self._walk():

@@ -25,6 +25,17 @@ def download_kaggle(handle: str) -> FolderSource:
         UsageError: The handle is not of that form, or the data set holds no images.
         ServiceError: It cannot be downloaded.
         MissingExtra: `kagglehub` is not installed.
+
+    Examples:
+        >>> source = download_kaggle("jiayuanchengala/aid-scene-classification-datasets")  # doctest: +SKIP
+        >>> source.labels[:2]  # doctest: +SKIP
+        ['Airport', 'BareLand']
+        >>> from geovlm import GeovlmError
+        >>> try:
+        ...     download_kaggle("aid")
+        ... except GeovlmError:  # says how a handle looks, or what to install
+        ...     print("refused")
+        refused
     """
     hub = require("kagglehub", extra="kaggle", purpose="data sets of Kaggle")
     try:

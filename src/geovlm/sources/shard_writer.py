@@ -74,6 +74,7 @@ def write_shards(
 
     Raises:
         ConfigMismatch: The folder holds something else, or shards of other sizes.
+        UsageError: A number is not at least 1.
         ImageError: An input failed, and `on_error` is `"raise"`.
         RunLocked: Another process is writing here.
         StorageError: The disk refused; finished shards are kept.

@@ -103,7 +103,7 @@ class ShardSource:
         label: str | None = None,
         id: str | None = None,  # noqa: A002 - the word that users know
     ) -> None:
-        self.paths = find_shards(shards)
+        self.paths: list[Path] = find_shards(shards)
         names = self._names()
         roles = choose(
             names,

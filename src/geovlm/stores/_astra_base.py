@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from geovlm._markup import listing, panel
 from geovlm._vectors import check_count
 from geovlm.errors import UsageError
 from geovlm.stores._astra_plans import Plans
@@ -48,3 +49,9 @@ class AstraBase:
         place = self._connection
         keyspace = f", keyspace={place.keyspace!r}" if place.keyspace else ""
         return f"{type(self).__name__}({self._plans.name!r}, endpoint={place.endpoint!r}{keyspace})"
+
+    def _repr_html_(self) -> str:
+        """Where it is; the database is not asked."""
+        place = self._connection
+        known = {"collection": self._plans.name, "endpoint": place.endpoint, "keyspace": place.keyspace}
+        return panel(type(self).__name__, listing(known))

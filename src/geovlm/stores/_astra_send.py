@@ -55,7 +55,8 @@ class Again(Exception):
 
     def given_up(self, attempts: int) -> GeovlmError:
         """What is raised after the last attempt."""
-        message = f"Astra DB did not do what was asked in {attempts} attempts; the last failed by {self}."
+        tried = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        message = f"Astra DB did not do what was asked in {tried}; the last failed by {self}."
         if self.status == 429:
             return RateLimited(f"{message} Go on later, or with fewer workers.", status=429)
         return StoreError(f"{message} Is the database awake, and the endpoint right?")

@@ -125,7 +125,7 @@ class Codes:
             return None
         rough = self._rough(coded, len(vectors))
         sample = _spread_out(len(vectors), SAMPLE)
-        lines = self._lines(coded, sample, rough[sample], vectors[sample] @ query)
+        lines = self._lines(coded, sample, rough[sample], product(vectors, sample, query))
         if mask is not None:
             rough = np.where(mask, rough, FAR)
         best = self._best(coded, rough, max(FIRST_COMPARED, 8 * k))
@@ -142,7 +142,8 @@ class Codes:
 
     def _coded_query(self, query: Vectors) -> Words | None:
         """`(bit, words)`, the last one telling which numbers are not small; `None` if no rows vary along the query."""
-        turned = query @ self._unwhiten
+        # Small products are not left to BLAS: its threads are one team, for which several queries would wait.
+        turned = np.einsum("d,de->e", query, self._unwhiten)
         spread = np.sqrt(np.mean(turned**2))
         if spread <= 1e-9:
             return None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from attrs import frozen
 
+from geovlm._markup import guarded, listing, panel
+from geovlm._together import Together
 from geovlm._vectors import check_count, unit_rows
 from geovlm.errors import ConfigMismatch, UsageError
 from geovlm.filters import compile_filter, parse_filter
@@ -56,6 +59,7 @@ class LanceStore:
     Up to 20,000 rows a query compares with every vector. Above, `flush` (or `build_index`) makes an index of short
     codes, and the best candidates by their codes are compared by their vectors. Rows written since are compared with
     directly until the next `flush`. Scores are exact cosines either way; `exact=True` compares with every vector.
+    Threads may ask at the same time: those that wait with the same filter are answered by one look at the table.
 
     The contract is that of `geovlm.protocols.VectorStore`. Filters are answered by Lance from columns that are made of
     the metadata. What these cannot tell (an element of a list by number, an integer beyond 2⁵³, the 257th name) is
@@ -84,12 +88,19 @@ class LanceStore:
             raise UsageError(f"A LanceStore is a directory on this machine, not {str(path)!r:.80}.")
         self._table = LanceTable(Path(path).absolute(), table)
         self._changed, self._stale = False, 0
+        self._together = Together()
 
     def __len__(self) -> int:
         return self.count()
 
     def __repr__(self) -> str:
         return f"LanceStore({str(self._table.path)!r}, table={self._table.name!r})"
+
+    @guarded
+    def _repr_html_(self) -> str:
+        known = {"rows": len(self), "numbers a vector": self.dim, "encoder": self.fingerprint}
+        place = {"in": str(self._table.path), "table": self._table.name}
+        return panel("LanceStore", listing({**known, **place}))
 
     @property
     def dim(self) -> int | None:
@@ -212,7 +223,13 @@ class LanceStore:
         """
         about, count = self._about(), check_count(k, name="k")
         queries = unit_rows(vectors, dim=about.dim if about else None, what="query vector")
+        run = partial(self._nearest, count=count, where=where, exact=exact)
+        filtered = _as_text(where)
+        if len(queries) != 1 or filtered is None:
+            return run(queries)
+        return [self._together.ask((count, exact, filtered), queries[0], lambda several: run(np.stack(several)))]
 
+    def _nearest(self, queries: Vectors, count: int, where: Where | None, *, exact: bool) -> list[Matches]:
         def ask(table: Any, asked: Asked, about: About) -> list[Matches]:
             probe = None if exact else _lance_index.probe_of(about)
             return [
@@ -224,7 +241,8 @@ class LanceStore:
                 for best in nearest(table, queries, count, asked, probe)
             ]
 
-        found = self._answered(where, ask, about)
+        # The table is looked at now: some of those who ask have come after others had written.
+        found = self._answered(where, ask, self._about())
         return [LanceMatches(ids=[], scores=[], metadata=[]) for _ in queries] if found is None else found
 
     def _answered(
@@ -377,3 +395,11 @@ class LanceStore:
         """Flush and let go of files; a later call opens them again."""
         self.flush()
         self._table.close()
+
+
+def _as_text(where: Where | None) -> str | None:
+    """A filter as text, by which equal ones are known; `None` if it holds what JSON cannot, such as a polygon."""
+    try:
+        return json.dumps(where, sort_keys=True)
+    except (TypeError, ValueError):
+        return None

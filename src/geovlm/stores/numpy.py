@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from attrs import frozen
 
+from geovlm._markup import listing, panel
 from geovlm._vectors import check_count, unit_rows
 from geovlm.errors import ConfigMismatch, StoreError, UsageError
 from geovlm.filters import parse_filter
@@ -92,6 +93,11 @@ class NumpyStore:
 
     def __repr__(self) -> str:
         return f"NumpyStore(rows={len(self)}, dim={self._dim}, fingerprint={self._fingerprint!r})"
+
+    def _repr_html_(self) -> str:
+        place = "memory" if self._place is None else str(self._place)
+        known = {"rows": len(self), "numbers a vector": self._dim, "encoder": self._fingerprint, "in": place}
+        return panel("NumpyStore", listing(known))
 
     @property
     def dim(self) -> int | None:

@@ -50,6 +50,7 @@ class HashEncoder:
     Args:
         dim: Length of a vector.
         seed: Another seed is another space, and another fingerprint.
+        logit_scale: What cosines are multiplied by before a softmax.
 
     Examples:
         >>> encoder = HashEncoder()
@@ -114,6 +115,10 @@ def _word_vector(word: str, dim: int, seed: int) -> NDArray[np.float64]:
 @frozen(kw_only=True)
 class EchoCaptioner:
     """A `Captioner` that says what the record is called.
+
+    Args:
+        name: For reading.
+        fingerprint: Another one is another captioner to a run.
 
     Examples:
         >>> from geovlm import Record

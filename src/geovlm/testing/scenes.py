@@ -207,6 +207,9 @@ def write_scenes(out: str | os.PathLike[str], n: int = 600, *, side: int = 128, 
     Returns:
         The path of the table, ready for `geovlm.TableSource`.
 
+    Raises:
+        UsageError: `n` is not at least 1.
+
     Examples:
         >>> import tempfile
         >>> table = write_scenes(tempfile.mkdtemp(), 3, side=32)

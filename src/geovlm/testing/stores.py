@@ -35,7 +35,15 @@ DIM = 8
 
 
 class VectorStoreContract:
-    """Tests of one store; subclass it and say how to make one."""
+    """Tests of one store; subclass it and say how to make one.
+
+    Examples:
+        >>> from geovlm import NumpyStore
+        >>> class TestNumpyStore(VectorStoreContract):  # pytest runs what it inherits
+        ...     def make_store(self):
+        ...         return NumpyStore()
+        >>> TestNumpyStore().test_it_has_the_abilities_of_a_store()
+    """
 
     def make_store(self) -> VectorStore:
         """A new, empty store."""

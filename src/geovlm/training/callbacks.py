@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
 
+__all__ = ["Callback", "MetricsFile", "TensorBoard", "WeightsAndBiases", "read_metrics"]
+
 
 class Callback:
     """Who is told how a training goes: a base for classes that need only some of these methods.
@@ -49,10 +51,19 @@ class MetricsFile(Callback):
 
     Args:
         path: The file.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = MetricsFile(Path(folder) / "metrics.jsonl")
+        ...     file.on_start({"step": 0})
+        ...     file.on_step({"step": 1, "loss": 2.5})
+        ...     print(file.path.read_text(), end="")
+        {"step": 1, "loss": 2.5}
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
 
     def on_start(self, info: Mapping[str, Any]) -> None:
         """Keep the lines up to the step that this call goes on from."""
@@ -84,6 +95,9 @@ def _rows(path: Path) -> Iterable[tuple[dict[str, Any], str]]:
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """What a `metrics.jsonl` holds: rows of steps have a `loss`, rows of epochs do not.
 
+    Args:
+        path: The file.
+
     Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -104,11 +118,18 @@ class TensorBoard(Callback):
 
     Raises:
         MissingExtra: `tensorboard` is not installed.
+
+    Examples:
+        >>> from geovlm.errors import MissingExtra
+        >>> try:
+        ...     callbacks = [TensorBoard("runs")]  # for fit(…, callbacks=callbacks)
+        ... except MissingExtra as error:
+        ...     print(error.extra)  # pip install 'geovlm[tracking]'
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         require("tensorboard", extra="tracking")
-        self.folder = Path(folder)
+        self.folder: Path = Path(folder)
         self._writer: Any = None
 
     def on_start(self, info: Mapping[str, Any]) -> None:
@@ -147,11 +168,19 @@ class WeightsAndBiases(Callback):
 
     Raises:
         MissingExtra: `wandb` is not installed.
+
+    Examples:
+        >>> from geovlm.errors import MissingExtra
+        >>> try:
+        ...     callbacks = [WeightsAndBiases("skyclip")]  # for fit(…, callbacks=callbacks)
+        ... except MissingExtra as error:
+        ...     print(error.extra)  # pip install 'geovlm[tracking]'
     """
 
     def __init__(self, project: str, *, name: str | None = None) -> None:
         require("wandb", extra="tracking")
-        self.project, self.name = project, name
+        self.project: str = project
+        self.name: str | None = name
         self._run: Any = None
 
     def on_start(self, info: Mapping[str, Any]) -> None:

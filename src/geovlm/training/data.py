@@ -67,7 +67,8 @@ class Batches:
         self._vectors = vectors
         self._order: Order | None = None
         self._numbers = np.array([other_numbers(record, config) for record in records], dtype=np.int64)
-        self.count, self.nbytes = batch_count(len(records), config), pixels.nbytes
+        self.count: int = batch_count(len(records), config)
+        self.nbytes: int = pixels.nbytes
         if config.sampling == "hard-negatives" and vectors is None:
             raise UsageError("Hard negatives are found by text vectors: give vectors=encoder.encode_texts.")
 

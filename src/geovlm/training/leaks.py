@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, field, frozen
 
+from geovlm._markup import lines, panel
 from geovlm.errors import ImageError
 from geovlm.imaging import open_image, resolve
 from geovlm.sources.shards import ShardImage
@@ -40,6 +41,10 @@ class Shared:
     Args:
         count: How many held-out records.
         examples: The first of them: ids in training and held out.
+
+    Examples:
+        >>> Shared(count=1, examples=[("train-7", "val-3")]).examples
+        (('train-7', 'val-3'),)
     """
 
     count: int = 0
@@ -56,6 +61,10 @@ class Leaks:
         ids: Records with the same id.
         held_out: How many held-out records there are.
         unread: Images, of both, that could not be read and compared.
+
+    Examples:
+        >>> bool(Leaks(images=Shared(), scenes=Shared(), ids=Shared(count=2), held_out=10))
+        True
     """
 
     images: Shared
@@ -83,6 +92,9 @@ class Leaks:
         if self.unread:
             lines.append(f"{self.unread} images could not be read and were not compared.")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return panel("Leaks" if self else "No leaks", lines(str(self).splitlines()))
 
     def to_json(self) -> dict[str, Any]:
         """JSON-like."""

@@ -57,8 +57,8 @@ class Learner:
         self._ranks = Ranks(device=encoder.device) if ranks is None else ranks
         self._device = torch.device(self._ranks.device)
         precision = resolve_precision(config.precision, self._ranks.device)
-        self.encoder = encoder.copy(dtype="float32", device=self._ranks.device)
-        self.model = self.encoder.model
+        self.encoder: TorchEncoder = encoder.copy(dtype="float32", device=self._ranks.device)
+        self.model: Any = self.encoder.model
         if config.lora_rank is not None:
             self._add_adapters(config.lora_rank)
         dtype = None if precision == "float32" else getattr(torch, precision)

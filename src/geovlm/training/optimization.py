@@ -96,7 +96,7 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.state = {
+        self.state: dict[Any, Any] = {
             name: tensor.detach().clone()
             for name, tensor in model.state_dict(keep_vars=True).items()
             if tensor.requires_grad or not isinstance(tensor, nn.Parameter)

@@ -141,7 +141,8 @@ def _too_few(what: str, at_least: int, records: list[Record], failures: list[Fai
     if not records and not failures:
         return f"{found} The source is empty: is the path right, or was a generator read before?"
     if failures:
-        return f"{found} {len(failures)} were left out, the first because {failures[0].reason} ({failures[0].id})."
+        why = f"{len(failures)} were left out, the first because {failures[0].reason} ({failures[0].id})"
+        return f"{found} {why}{'' if records else '; geovlm.caption() writes captions'}."
     return found
 
 

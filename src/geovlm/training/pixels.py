@@ -32,7 +32,7 @@ class Pixels:
 
     def __init__(self, records: Sequence[Record], *, prepare: Prepare, side: int, budget: int) -> None:
         self._records, self._prepare, self._side = records, prepare, side
-        self.nbytes = len(records) * side * side * 3 if len(records) * side * side * 3 <= budget else 0
+        self.nbytes: int = len(records) * side * side * 3 if len(records) * side * side * 3 <= budget else 0
         # Pages of an empty array take no memory before they are written.
         self._kept = np.empty((len(records), side, side, 3), dtype=np.uint8) if self.nbytes else None
         self._ready = np.zeros(len(records), dtype=bool)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from geovlm.training.callbacks import Callback
     from geovlm.training.result import TrainingResult
 
+__all__ = ["Recipe"]
+
 EXAMPLE = """\
 encoder = "skyclip-vit-b-32"        # a preset, an open_clip architecture, a checkpoint or a folder
 out = "runs/first"                  # the same command goes on with a run that was stopped

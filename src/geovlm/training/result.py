@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from attrs import asdict, field, frozen
 
+from geovlm._markup import frame, guarded, image, lines, panel
 from geovlm._parts import Parts, read_manifest
 from geovlm.errors import UsageError
 from geovlm.records import Failure, Report
@@ -87,8 +87,7 @@ class TrainingReport:
         return "\n".join([*map(_as_text, self._tables()), *self._notes()])
 
     def _repr_html_(self) -> str:
-        tables = [str(table.to_html(float_format="{:.4f}".format)) for table in self._tables()]
-        return "".join([*tables, *(f"<p>{html.escape(note)}</p>" for note in self._notes())])
+        return panel("Before and after", *map(frame, self._tables()), lines(self._notes()))
 
     def to_json(self) -> dict[str, Any]:
         """JSON-like."""
@@ -128,6 +127,10 @@ class History:
     Args:
         rows: `epoch`, `step`, `train_loss`, `learning_rate`, `logit_scale`, and with held-out pairs their measures,
             whose names begin with `val`.
+
+    Examples:
+        >>> History(rows=({"epoch": 0, "val_loss": 2.0}, {"epoch": 1, "val_loss": 1.5})).to_pandas().shape[0]
+        2
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -142,7 +145,7 @@ class History:
         return pd.DataFrame(list(self.rows))
 
     def _repr_html_(self) -> str:
-        return str(self.to_pandas().to_html(index=False))
+        return panel(f"{len(self.rows)} epochs", frame(self.to_pandas(), index=False))
 
 
 def _history_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,6 +165,16 @@ class TrainingResult:
         history: Epoch by epoch.
         data: What became of every training and held-out record.
         path: The directory; `path / "encoder"` can be given to `load_encoder`.
+
+    Examples:
+        >>> from geovlm.testing import HashEncoder
+        >>> scores = [Scores(loss=x, image_to_text={1: 1 - x}, text_to_image={1: 1 - x}) for x in (0.75, 0.25)]
+        >>> report = TrainingReport(before=scores[0], after=scores[1], pairs=40)
+        >>> result = TrainingResult(
+        ...     encoder=HashEncoder(), report=report, history=History(rows=()), data=Report(done=40), path=Path("run")
+        ... )
+        >>> result.improved
+        True
     """
 
     encoder: Encoder
@@ -175,6 +188,17 @@ class TrainingResult:
         """Whether the mean recall on held-out pairs is higher than that of the base; without such pairs `False`."""
         before, after = self.report.before, self.report.after
         return before is not None and after is not None and after.mean_recall > before.mean_recall
+
+    def __str__(self) -> str:
+        return f"{self.path}\n{self.report}"
+
+    @guarded
+    def _repr_html_(self) -> str:
+        """Before and after, the curves and the epochs, for a notebook."""
+        curves = self.path / CURVES
+        drawn = image(curves.read_bytes(), "curves of the training") if curves.is_file() else ""
+        tables = (self.report._repr_html_(), drawn, self.history._repr_html_())
+        return panel(f"{self.path}: {str(self.data).splitlines()[0]}", *tables)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Upload the encoder with its model card to the Hugging Face hub.

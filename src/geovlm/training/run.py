@@ -73,7 +73,8 @@ class Run:
         ranks: Ranks,
         audience: Audience,
     ) -> None:
-        self.base, self.data = encoder, data
+        self.base: TorchEncoder = encoder
+        self.data: Data = data
         self._config, self._ranks, self._audience = config, ranks, audience
         self.held_out, self.general = (
             HeldOut(pairs.records, encoder, config) if pairs is not None and ranks.is_main else None
@@ -90,8 +91,8 @@ class Run:
             vectors=encoder.encode_texts,
         )
         self._steps = config.epochs * self._batches.count
-        self.learner = Learner(encoder, config, steps=self._steps, ranks=ranks)
-        self.checkpoints = Checkpoints(
+        self.learner: Learner = Learner(encoder, config, steps=self._steps, ranks=ranks)
+        self.checkpoints: Checkpoints = Checkpoints(
             out / "checkpoints", keep=config.checkpoints_kept, interval=config.checkpoint_interval
         )
         # The same when the run goes on, and no other run's.

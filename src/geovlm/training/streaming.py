@@ -107,7 +107,8 @@ class ShardBatches:
         self._size, self._config = size, config
         self._rank, self._ranks, self._window = rank, ranks, window
         self._total = len(source)
-        self.count, self.nbytes = batch_count(self._total, config), 0
+        self.count: int = batch_count(self._total, config)
+        self.nbytes: int = 0
         self.failures: dict[str, Failure] = {}
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:

@@ -59,8 +59,8 @@ class ContrastiveTrainer:
     """
 
     def __init__(self, encoder: Encoder, config: TrainingConfig | None = None) -> None:
-        self.encoder = _trainable(encoder)
-        self.config = TrainingConfig() if config is None else config
+        self.encoder: TorchEncoder = _trainable(encoder)
+        self.config: TrainingConfig = TrainingConfig() if config is None else config
 
     def fit(
         self,

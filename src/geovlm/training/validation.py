@@ -43,6 +43,11 @@ class Scores:
         loss: The training loss on batches of pairs, each image with its first caption.
         image_to_text: Share of the images with a caption of their own among the best `k`, by `k`.
         text_to_image: Share of the captions with their image among the best `k`, by `k`.
+
+    Examples:
+        >>> better = Scores(loss=0.5, image_to_text={1: 0.8}, text_to_image={1: 0.7})
+        >>> better.is_better_than(Scores(loss=0.9, image_to_text={1: 0.2}, text_to_image={1: 0.3}))
+        True
     """
 
     loss: float
@@ -98,7 +103,7 @@ class HeldOut:
         self._records = records
         self._batch_size = config.batch_size
         self._loss = make_loss(config)
-        self.pixels = Pixels(
+        self.pixels: Pixels = Pixels(
             records, prepare=encoder.preprocess, side=encoder.image_size, budget=config.cache_bytes // 4
         )
         self._captions = [caption for record in records for caption in record.captions]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
+from geovlm._markup import listing, panel
 from geovlm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,6 +94,18 @@ class BatchPlan:
                 f"This may cost ${self.most_cost:.4f}, which is more than max_cost={max_cost}: {self}. Nothing was"
                 " sent; allow more, or make it cheaper with image_tokens= or max_tokens= of the client."
             )
+
+    def _repr_html_(self) -> str:
+        known = {
+            "requests": self.requests,
+            "jobs": self.jobs if self.means == "jobs" else "single requests",
+            "megabytes": f"{self.bytes / 1e6:.1f}",
+            "image tokens": self.image_tokens,
+            "text tokens (about)": self.text_tokens,
+            "cost at most": "unknown" if self.most_cost is None else f"${self.most_cost:.4f}",
+            "inputs that cannot be sent": len(self.failures),
+        }
+        return panel("Batch plan", listing(known))
 
     def __str__(self) -> str:
         jobs = f"{self.jobs} {'job' if self.jobs == 1 else 'jobs'}" if self.means == "jobs" else "single requests"

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from geovlm import _progress
 from geovlm._files import locked, write_atomically
+from geovlm._markup import panel, table
 from geovlm._parts import Parts
 from geovlm.errors import ConfigMismatch, UsageError
 from geovlm.pixtral.batch.direct import Requests
@@ -44,6 +45,10 @@ class JobStatus:
         requests: How many.
         status: What the service says of its job, or how far it came here: `"written"`, `"uploaded"` …
         job: The service's name of the job.
+
+    Examples:
+        >>> JobStatus(number=0, attempt=1, requests=200, status="written").job is None
+        True
     """
 
     number: int
@@ -61,6 +66,11 @@ class BatchStatus:
         jobs: All of them, repetitions included.
         cancelled: Whether it is to end.
         finished: Whether the results of all jobs are here. `wait` may then still send again what failed.
+
+    Examples:
+        >>> job = JobStatus(number=0, attempt=1, requests=200, status="RUNNING")
+        >>> BatchStatus(jobs=(job,), cancelled=False, finished=False).finished
+        False
     """
 
     jobs: tuple[JobStatus, ...]
@@ -72,6 +82,11 @@ class BatchStatus:
             f"{job.number:5d}  {job.status:22} {job.requests:7d} requests  attempt {job.attempt}" for job in self.jobs
         ]
         return "\n".join(lines) or "nothing to send"
+
+    def _repr_html_(self) -> str:
+        state = "cancelled" if self.cancelled else "finished" if self.finished else "under way"
+        rows = [(job.number, job.status, job.requests, job.attempt, job.job or "") for job in self.jobs]
+        return panel(f"Batch: {state}", table(("file", "status", "requests", "attempt", "job"), rows))
 
 
 class BatchRun:
@@ -87,10 +102,23 @@ class BatchRun:
     Raises:
         ConfigMismatch: The client is for another model or another server.
         UsageError: The directory does not hold a batch.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from geovlm import PixtralClient, Record
+        >>> from geovlm.testing.mistral_api import MistralEmulator
+        >>> scenes = [Record(id="a", image=Image.new("RGB", (64, 64)), label="Beach")]
+        >>> with MistralEmulator(brain=lambda request: "Beach") as api, tempfile.TemporaryDirectory() as out:
+        ...     client = PixtralClient("pixtral-12b-2409", base_url=api.url, api_key=api.api_key)
+        ...     begun = client.batch_classify(scenes, labels=["Beach", "Forest"], out=out)
+        ...     result = BatchRun.open(out, client=client).wait(poll=0)  # as another process would
+        >>> result.predictions
+        ['Beach']
     """
 
     def __init__(self, out: str | os.PathLike[str], *, client: PixtralClient | None = None) -> None:
-        self.out = Path(out).expanduser()
+        self.out: Path = Path(out).expanduser()
         self._parts = Parts.open(self.out, kind=KIND)
         self._task = Task.of(self._parts.config)
         sending = Ledger.read(self.out).sending

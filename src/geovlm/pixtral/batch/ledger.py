@@ -110,11 +110,11 @@ class Ledger:
     """
 
     def __init__(self, path: Path, file: FileIO | None = None) -> None:
-        self.run = ""
+        self.run: str = ""
         self.shipments: list[Shipment] = []
         self.prepared: Event | None = None
         self.sending: Event | None = None
-        self.resumed = 0
+        self.resumed: int = 0
         self._path, self._file = path, file
 
     @classmethod

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from attrs import field, frozen
 
+from geovlm._markup import listing, panel, table
 from geovlm.pixtral.values import Usage
 from geovlm.records import Failure, Report
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STATES", "BatchResult", "BatchRow", "Strays"]
 
+SHOWN = 10
 STATES = ("ok", "parse_error", "request_error", "missing", "expired", "cancelled", "failed_input")
 """What may become of an input: answered and read; answered, but not readable; refused or failed; absent from the
 results of its job; given up by the service after `timeout_hours`; cancelled; never sent because it cannot be read or
@@ -41,6 +43,18 @@ class BatchRow:
         reason: Why the state is not `"ok"`.
         attempts: How often it was sent.
         usage: Tokens of the answer that counts.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from geovlm import PixtralClient, Record
+        >>> from geovlm.testing.mistral_api import MistralEmulator
+        >>> scenes = [Record(id="a", image=Image.new("RGB", (64, 64)), label="Beach")]
+        >>> with MistralEmulator(brain=lambda request: "Beach") as api, tempfile.TemporaryDirectory() as out:
+        ...     client = PixtralClient("pixtral-12b-2409", base_url=api.url, api_key=api.api_key)
+        ...     result = client.batch_classify(scenes, labels=["Beach", "Forest"], out=out).wait(poll=0)
+        >>> result[0].state, result[0].label, result[0].attempts
+        ('ok', 'Beach', 1)
     """
 
     id: str
@@ -68,6 +82,10 @@ class Strays:
         unknown: With an id that was not sent in their job.
         duplicate: A second answer to one request of a job; the first readable one counts.
         broken: Not JSON.
+
+    Examples:
+        >>> Strays(unknown=1).unknown, Strays().broken
+        (1, 0)
     """
 
     unknown: int = 0
@@ -190,6 +208,16 @@ class BatchResult:
     def _column(self, name: str) -> list[Any]:
         values: list[Any] = self.table[name].to_pylist()
         return values
+
+    def _repr_html_(self) -> str:
+        cost = None if self.cost is None else f"${self.cost:.4f}"
+        tokens = f"{self.usage.prompt_tokens:,} read, {self.usage.completion_tokens:,} written"
+        rows = [(row.id, row.state, row.truth, row.label or row.text or row.reason) for row in self._first()]
+        answers = table(("input", "state", "truth", "answer"), rows, total=len(self))
+        return panel(str(self), listing({"tokens": tokens, "cost": cost}), answers)
+
+    def _first(self) -> list[BatchRow]:
+        return [self[place] for place in range(min(SHOWN, len(self)))]
 
     def __str__(self) -> str:
         states = ", ".join(f"{count} {state}" for state, count in self.counts.items())

@@ -35,8 +35,8 @@ class TuningService:
         self._instead = INSTEAD.format(files=exported)
         if not library().has_fine_tuning:
             raise RequestRefused(
-                f"Mistral withdrew hosted fine-tuning in July 2026, and mistralai {library().version} no longer has it."
-                f" {self._instead} (Where an account still has it: pip install 'mistralai==1.9.11'.)"
+                f"Mistral withdrew hosted fine-tuning in July 2026, and mistralai {library().version} no longer has it"
+                f" (for an account that has: pip install 'mistralai==1.9.11'). {self._instead}"
             )
 
     def upload(self, path: Path) -> str:

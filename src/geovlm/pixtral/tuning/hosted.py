@@ -38,15 +38,31 @@ class HostedTuning:
     start it. The ids of files and job are kept in `out/job.json`, so that the same call after a crash goes on with the
     same job. Ctrl-C ends the waiting, not the job.
 
+    Args:
+        service: The fine-tuning calls of a service.
+        data: The conversations, and those that are held out.
+        config: How to train.
+        out: The folder of the run.
+
     Attributes:
         data: The conversations, and those that are held out.
         out: The folder of the run.
+
+    Examples:
+        >>> from geovlm import FolderSource, PixtralClient
+        >>> client = PixtralClient("pixtral-12b-2409")  # doctest: +SKIP
+        >>> job = client.fine_tune(FolderSource("AID"), labels=["Beach"], out="run", backend="hosted")  # doctest: +SKIP
+        >>> job.estimate().cost  # doctest: +SKIP
+        4.0
+        >>> HostedTuning.backend
+        'hosted'
     """
 
     backend = "hosted"
 
     def __init__(self, service: TuningService, *, data: TuningData, config: FineTuningConfig, out: Path) -> None:
-        self.data, self.out = data, out
+        self.data: TuningData = data
+        self.out: Path = out
         self._service, self._config = service, config
         self._job: dict[str, Any] = {}
 

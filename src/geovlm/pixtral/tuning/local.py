@@ -43,6 +43,14 @@ def merge_adapter(adapter: str | os.PathLike[str], out: str | os.PathLike[str]) 
         UsageError: There is no adapter, or `out` is not empty.
         WeightsError: The adapter does not fit its model.
         MissingExtra: transformers or peft is not installed.
+
+    Examples:
+        >>> merge_adapter("run/tune/adapter", "models/pixtral-12b-aid")  # doctest: +SKIP
+        PosixPath('models/pixtral-12b-aid')
+        >>> merge_adapter("no/adapter", "out")
+        Traceback (most recent call last):
+        ...
+        geovlm.errors.UsageError: ...no/adapter does not exist.
     """
     from geovlm.pixtral.tuning._lora import merge
 
@@ -58,9 +66,29 @@ class LocalTuning:
     `adapter/`, which `PixtralClient` takes as its model. After a kill the same call goes on from the newest checkpoint,
     and on a CPU ends with the same bytes.
 
+    Args:
+        base: The model that is tuned, as a folder.
+        renderer: Turns conversations into tokens by the model's own template.
+        data: The conversations, and those that are held out.
+        config: How to train.
+        out: The folder of the run.
+        release: Called before training, so that one model is in memory and not two.
+
     Attributes:
         data: The conversations, and those that are held out.
         out: The folder of the run.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from geovlm import PixtralClient, Record
+        >>> from geovlm.testing.tiny_pixtral import save_tiny_pixtral
+        >>> scenes = [Record(id=name, image=Image.new("RGB", (32, 32)), label=name) for name in ("Beach", "Port")]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     client = PixtralClient(str(save_tiny_pixtral(folder + "/model")))
+        ...     tuning = client.fine_tune(scenes, labels=["Beach", "Port"], out=folder + "/tune")
+        >>> isinstance(tuning, LocalTuning), tuning.data.train.report.done
+        (True, 2)
     """
 
     backend = "local"
@@ -75,7 +103,8 @@ class LocalTuning:
         out: Path,
         release: Callable[[], None],
     ) -> None:
-        self.data, self.out = data, out
+        self.data: TuningData = data
+        self.out: Path = out
         self._base, self._renderer, self._config, self._release = base, renderer, config, release
 
     @property

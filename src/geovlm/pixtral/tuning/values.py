@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import asdict, field, frozen
 
+from geovlm._markup import frame, panel
+
 if TYPE_CHECKING:
     import datetime as dt
     from pathlib import Path
@@ -25,6 +27,10 @@ class LossPoint:
         step: From 1.
         train: On the examples of this step; `None` where only the held-out ones were looked at.
         val: On the held-out examples, where these were looked at.
+
+    Examples:
+        >>> LossPoint(step=1, train=2.0).val is None
+        True
     """
 
     step: int
@@ -42,6 +48,10 @@ class Estimate:
         train_tokens: Tokens that are trained on, all epochs together.
         data_tokens: Tokens of the files.
         seconds: How long it takes.
+
+    Examples:
+        >>> Estimate(cost=4.0, currency="USD", train_tokens=1_000_000).cost
+        4.0
     """
 
     cost: float | None = None
@@ -64,6 +74,11 @@ class TuningEvent:
         name: Such as `"status-updated"`.
         at: When.
         data: What the service tells beside it.
+
+    Examples:
+        >>> import datetime as dt
+        >>> TuningEvent(name="status-updated", at=dt.datetime(2026, 1, 2, tzinfo=dt.UTC)).at.year
+        2026
     """
 
     name: str
@@ -104,6 +119,9 @@ class TuningResult:
     def to_pandas(self) -> pd.DataFrame:
         """The loss curve: columns `step`, `train`, `val`."""
         return losses_table(self.losses)
+
+    def _repr_html_(self) -> str:
+        return panel(str(self), frame(self.to_pandas(), index=False, rows=20))
 
     def __str__(self) -> str:
         train = [point.train for point in self.losses if point.train is not None]

@@ -59,6 +59,12 @@ class Georeference:
         affine: Pixels to the CRS; the identity without a CRS, with control points the affine transform nearest to them.
         control: Ground control points, where a raster has these in place of an affine transform.
         scale: Pixels of the file that one pixel is wide and high.
+
+    Examples:
+        >>> place = Georeference(crs="EPSG:32632", affine=(10, 0, 500000, 0, -10, 5300000))
+        >>> place.to_crs([(0, 0), (1, 1)])
+        array([[ 500000., 5300000.],
+               [ 500010., 5299990.]])
     """
 
     crs: str | None

@@ -49,13 +49,26 @@ def _starts(size: int, window: int, step: int) -> range | list[int]:
 
 
 class Grid(Sequence[Window]):
-    """Windows that cover every pixel, row by row; made by `cover`, and no larger for a larger raster."""
+    """Windows that cover every pixel, row by row; made by `cover`, and no larger for a larger raster.
+
+    Args:
+        width: Of the raster, in pixels.
+        height: The same.
+        window: Side of a window, in pixels.
+        overlap: Of neighbours, in pixels.
+
+    Examples:
+        >>> grid = cover(1000, 500, window=256, overlap=32)
+        >>> len(grid), grid[0]
+        (15, Window(col=0, row=0, width=256, height=256))
+    """
 
     def __init__(self, width: int, height: int, *, window: int, overlap: int) -> None:
         step = window - overlap
-        self.columns = _starts(width, window, step)
-        self.rows = _starts(height, window, step)
-        self.window_width, self.window_height = min(window, width), min(window, height)
+        self.columns: range | list[int] = _starts(width, window, step)
+        self.rows: range | list[int] = _starts(height, window, step)
+        self.window_width: int = min(window, width)
+        self.window_height: int = min(window, height)
 
     def __len__(self) -> int:
         return len(self.columns) * len(self.rows)

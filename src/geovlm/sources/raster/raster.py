@@ -106,20 +106,26 @@ class Raster:
             native = Georeference.of(dataset)
             is_striped = dataset.block_shapes[0][1] >= dataset.width
         self._place = evolve(place, is_shared=is_striped and size[0] * size[1] > LARGE_PIXELS)
-        self.path = place.name
+        self.path: str = place.name
+        self.width: int
+        self.height: int
         self.width, self.height = _working_size(native, size, gsd, place.name)
         self._scale = (size[0] / self.width, size[1] / self.height)
-        self.bands, self.bands_reason, self.stretch = self._look.bands, self._look.reason, self._look.stretch
+        self.bands: tuple[int, ...] = self._look.bands
+        self.bands_reason: str = self._look.reason
+        self.stretch: Stretch = self._look.stretch
         self._set_reference(native.scaled(*self._scale))
         shown = [self.width, self.height, self.bands, self.stretch.low, self.stretch.high]
-        self.fingerprint = digest([place.files, place.state, shown])
+        self.fingerprint: str = digest([place.files, place.state, shown])
 
     def _set_reference(self, reference: Georeference) -> None:
         self._reference = reference
-        self.crs, self.transform, self.unplaced = reference.crs, reference.transform, reference.unplaced
-        self.has_control_points = bool(reference.control)
-        self.pixel_size = reference.pixel_size(self.width, self.height)
-        self.gsd = None if self.pixel_size is None else math.sqrt(self.pixel_size[0] * self.pixel_size[1])
+        self.crs: str | None = reference.crs
+        self.transform: tuple[float, ...] = reference.transform
+        self.unplaced: str | None = reference.unplaced
+        self.has_control_points: bool = bool(reference.control)
+        self.pixel_size: tuple[float, float] | None = reference.pixel_size(self.width, self.height)
+        self.gsd: float | None = None if self.pixel_size is None else math.sqrt(self.pixel_size[0] * self.pixel_size[1])
         if reference.crs is None:
             warnings.warn(
                 NotGeoreferenced(f"{self.path} has no coordinate reference system; its places are pixels."),

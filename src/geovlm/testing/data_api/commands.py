@@ -79,7 +79,7 @@ def command_name(body: Any) -> str:
     Raises:
         CommandFailure: the body does not name exactly one.
 
-    Example:
+    Examples:
         >>> command_name({"findOne": {}})
         'findOne'
     """

@@ -22,8 +22,17 @@ class Fault(LoopbackFault):
     """One way for a request to go wrong; make it with one of the class methods.
 
     Args:
+        name: for logs.
+        written: whether the request is carried out before it goes wrong.
+        ending: what the client sees: the answer, a part of it, another response, or a closed connection.
+        seconds: to wait before that.
+        response: the other response.
         error_codes: of the errors in the other response.
         documents: which documents of an ``insertMany`` fail.
+
+    Examples:
+        >>> Fault.rate_limited().name, Fault.timed_out(written=True).error_codes
+        ('rate_limited', ('TIMEOUT_WRITING_DATA',))
     """
 
     error_codes: tuple[str, ...] = ()
@@ -78,7 +87,7 @@ def _known(code: str) -> str:
 class Faults(FaultSchedule[Fault]):
     """The faults that are to come; scripted ones first, then random ones.
 
-    Example:
+    Examples:
         >>> faults = Faults()
         >>> faults.add(Fault.unavailable(), command="insertMany", skip=1)
         >>> [fault and fault.name for fault in map(faults.draw, ["insertMany", "find", "insertMany", "insertMany"])]

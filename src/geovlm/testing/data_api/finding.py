@@ -109,7 +109,7 @@ def parse_page_state(value: Any) -> PageState | None:
     Raises:
         CommandFailure: it is not one that a response gave.
 
-    Example:
+    Examples:
         >>> parse_page_state(PageState(7, 3).encode())
         PageState(place=7, remaining=3)
     """

@@ -20,7 +20,7 @@ def new_id(kind: str | None) -> Any:
     Args:
         kind: ``"uuid"``, ``"uuidv6"``, ``"uuidv7"``, ``"objectId"`` or None.
 
-    Example:
+    Examples:
         >>> uuid.UUID(new_id("uuidv7")["$uuid"]).version
         7
     """

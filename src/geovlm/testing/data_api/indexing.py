@@ -54,7 +54,7 @@ class Indexing:
     Args:
         option: the collection's ``indexing`` option, or None.
 
-    Example:
+    Examples:
         >>> indexing = Indexing({"allow": ["metadata"]})
         >>> indexing.covers("metadata.city"), indexing.covers("payload")
         (True, False)

@@ -14,7 +14,7 @@ class Layer:
 
     Arrays are passed through: a path goes on in each object of an array.
 
-    Example:
+    Examples:
         >>> tree = Layer()
         >>> tree.add(("a", "b"))
         >>> tree.keep({"a": [{"b": 1, "c": 2}, 3], "d": 4})

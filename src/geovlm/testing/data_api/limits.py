@@ -35,7 +35,7 @@ class Limits:
         name_chars: characters in the name of a keyspace or collection.
         collections: collections in the database; None for any number.
 
-    Example:
+    Examples:
         >>> Limits(page=3).page
         3
         >>> Limits().string_bytes

@@ -21,6 +21,13 @@ class RequestRecord:
         status: of HTTP; None if the connection was closed without an answer.
         error_codes: of the errors in the answer.
         fault: name of the fault that was made, or None.
+
+    Examples:
+        >>> record = RequestRecord(
+        ...     command="find", keyspace=None, collection="scenes", request_bytes=90, response_bytes=400, status=200
+        ... )
+        >>> record.fault is None
+        True
     """
 
     command: str
@@ -34,7 +41,16 @@ class RequestRecord:
 
 
 class RequestLog(RecordLog[RequestRecord]):
-    """All requests in the order of their answers; safe to read while requests come."""
+    """All requests in the order of their answers; safe to read while requests come.
+
+    Examples:
+        >>> from geovlm import AstraStore
+        >>> from geovlm.testing.data_api import DataAPIEmulator
+        >>> with DataAPIEmulator() as api:
+        ...     AstraStore("scenes", endpoint=api.endpoint, token=api.token).bind(dim=4, fingerprint="toy")
+        >>> api.log.count("createCollection")
+        1
+    """
 
     @property
     def commands(self) -> Counter[str]:

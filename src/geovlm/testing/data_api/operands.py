@@ -14,7 +14,7 @@ _RANGES = ("$gt", "$gte", "$lt", "$lte")
 def check_operand(operator: str, operand: Any, most_values: int) -> str | None:
     """What is wrong with an operand, or None.
 
-    Example:
+    Examples:
         >>> check_operand("$size", -1, 100)
         '$size operator must have an integer of 0 or more'
     """

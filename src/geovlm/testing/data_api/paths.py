@@ -33,7 +33,7 @@ def split(path: str) -> tuple[str, ...]:
     Raises:
         PathProblem: an ampersand escapes nothing, or a name is empty.
 
-    Example:
+    Examples:
         >>> split("price&.usd.0")
         ('price.usd', '0')
     """
@@ -74,7 +74,7 @@ def _names(path: str) -> Iterator[str]:
 def escape(name: str) -> str:
     """One field's name as a segment of a path.
 
-    Example:
+    Examples:
         >>> escape("price.usd")
         'price&.usd'
     """

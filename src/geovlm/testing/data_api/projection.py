@@ -50,7 +50,7 @@ class Projection:
     Raises:
         CommandFailure: the definition is not one.
 
-    Example:
+    Examples:
         >>> Projection({"name": 1, "tags": {"$slice": 1}}).apply({"_id": 1, "name": "a", "tags": [1, 2], "b": 3})
         {'_id': 1, 'name': 'a', 'tags': [1]}
         >>> Projection({}).apply({"_id": 1, "$vector": [1.0]})

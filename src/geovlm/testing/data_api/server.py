@@ -67,7 +67,7 @@ class DataAPIEmulator(LoopbackEmulator):
         self.token = token
         self.username = username
         self.password = password
-        self.limits = limits or Limits()
+        self.limits: Limits = limits or Limits()
         service = Service(Credentials(token, username, password), self.limits, tuple(keyspaces))
         self.faults: Faults = service.faults
         self.log: RequestLog = service.log

@@ -74,8 +74,8 @@ class Service:
 
     def __init__(self, credentials: Credentials, limits: Limits, keyspaces: tuple[str, ...]) -> None:
         self.limits = limits
-        self.faults = Faults()
-        self.log = RequestLog()
+        self.faults: Faults = Faults()
+        self.log: RequestLog = RequestLog()
         self.stopping = threading.Event()
         self._credentials = credentials
         self._database = Database()

@@ -29,7 +29,7 @@ class Collection:
     def __init__(self, name: str, options: CollectionOptions) -> None:
         self.name = name
         self.options = options
-        self.indexing = Indexing(options.indexing)
+        self.indexing: Indexing = Indexing(options.indexing)
         self._places: dict[Canonical, int] = {}
         self._slots: list[Stored | None] = []
         self._first = 0

@@ -38,7 +38,7 @@ class Update:
     Raises:
         CommandFailure: it is not one of the Data API.
 
-    Example:
+    Examples:
         >>> Update({"$inc": {"n": 0.2}, "$push": {"tags": "b"}}).applied({"_id": 1, "n": 0.1, "tags": ["a"]})
         ({'_id': 1, 'n': 0.3, 'tags': ['a', 'b']}, True)
     """

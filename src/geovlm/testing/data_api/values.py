@@ -44,7 +44,7 @@ def extended_form(key: str, value: Any) -> Canonical | None:
 
     UUIDs and object ids compare as their text, as the service keeps them.
 
-    Example:
+    Examples:
         >>> extended_form("$date", 0), extended_form("$uuid", "no")
         (('date', 0), None)
     """
@@ -62,7 +62,7 @@ def canonical(value: Any) -> Canonical:
 
     Numbers compare by value, objects with the order of their keys.
 
-    Example:
+    Examples:
         >>> canonical(1) == canonical(1.0), canonical(1) == canonical(True), canonical(1) == canonical("1")
         (True, False, False)
     """
@@ -84,7 +84,7 @@ def canonical(value: Any) -> Canonical:
 def order_key(value: Any) -> tuple[Any, ...]:
     """Sorts values of any types: missing, null, numbers, text, objects, arrays, booleans, dates.
 
-    Example:
+    Examples:
         >>> sorted([True, "a", 2, None, {"$date": 0}], key=order_key)
         [None, 2, 'a', True, {'$date': 0}]
     """

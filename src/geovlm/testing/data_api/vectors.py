@@ -89,7 +89,7 @@ def similarities(vectors: Sequence[Vector], query: Vector, metric: str) -> Vecto
 
     Cosine is ``(1 + cos) / 2``, dot product ``(1 + dot) / 2``, Euclidean ``1 / (1 + distance ** 2)``.
 
-    Example:
+    Examples:
         >>> vectors = [np.float32([1, 0]), np.float32([0, 2]), np.float32([-3, 0])]
         >>> similarities(vectors, np.float32([1, 0]), "cosine").tolist()
         [1.0, 0.5, 0.0]

@@ -45,7 +45,7 @@ def decode(body: bytes, number_chars: int) -> Any:
 def encode(value: Any) -> bytes:
     """A response's body; Decimals are written with all their digits.
 
-    Example:
+    Examples:
         >>> encode({"a": Decimal("0.10000000000000000001")})
         b'{"a":0.10000000000000000001}'
     """

@@ -30,8 +30,16 @@ def chunks_of(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def images_of(body: Mapping[str, Any]) -> list[bytes]:
     """The encoded images of a request, in order.
 
+    Args:
+        body: Of the chat request, as a brain is given it.
+
     Raises:
         Refused: One is not a base64 data URL.
+
+    Examples:
+        >>> body = {"messages": [{"role": "user", "content": "What is this?"}]}
+        >>> images_of(body)
+        []
     """
     return [_decoded(url_of(chunk)) for chunk in chunks_of(body) if chunk.get("type") == "image_url"]
 
@@ -58,8 +66,16 @@ def _decoded(url: str) -> bytes:
 def sizes_of(body: Mapping[str, Any]) -> list[tuple[int, int]]:
     """Width and height of the images of a request.
 
+    Args:
+        body: Of the chat request, as a brain is given it.
+
     Raises:
         Refused: One is not an image of a kind that the service takes.
+
+    Examples:
+        >>> body = {"messages": [{"role": "user", "content": "What is this?"}]}
+        >>> sizes_of(body)
+        []
     """
     sizes = []
     for encoded in images_of(body):
@@ -74,12 +90,30 @@ def sizes_of(body: Mapping[str, Any]) -> list[tuple[int, int]]:
 
 
 def text_of(body: Mapping[str, Any]) -> str:
-    """All texts of a request, a line each."""
+    """All texts of a request, a line each.
+
+    Args:
+        body: Of the chat request, as a brain is given it.
+
+    Examples:
+        >>> body = {"messages": [{"role": "user", "content": "What is this?"}]}
+        >>> text_of(body)
+        'What is this?'
+    """
     return "\n".join(chunk["text"] for chunk in chunks_of(body) if chunk.get("type") == "text")
 
 
 def labels_of(body: Mapping[str, Any]) -> list[str]:
-    """The labels that a JSON schema allows; empty where there is none."""
+    """The labels that a JSON schema allows; empty where there is none.
+
+    Args:
+        body: Of the chat request, as a brain is given it.
+
+    Examples:
+        >>> body = {"messages": [{"role": "user", "content": "What is this?"}]}
+        >>> labels_of(body)
+        []
+    """
     schema = ((body.get("response_format") or {}).get("json_schema") or {}).get("schema") or {}
     found: list[str] = ((schema.get("properties") or {}).get("label") or {}).get("enum") or []
     return found
@@ -90,6 +124,14 @@ def describe(body: Mapping[str, Any]) -> str:
 
     Where a schema allows some labels it takes one by the digest of the images, as JSON; else it tells the size and the
     digest of each image.
+
+    Args:
+        body: Of the chat request, as a brain is given it.
+
+    Examples:
+        >>> body = {"messages": [{"role": "user", "content": "What is this?"}]}
+        >>> describe(body)
+        'You said: What is this?'
     """
     digests = [hashlib.sha256(encoded).hexdigest()[:8] for encoded in images_of(body)]
     labels = labels_of(body)

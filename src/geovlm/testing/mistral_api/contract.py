@@ -24,6 +24,14 @@ class Contract:
 
     Args:
         path: Of the JSON file.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "openapi.json"
+        ...     bytes_written = path.write_text('{"paths": {}}', encoding="utf-8")
+        ...     contract = Contract(path)  # MistralEmulator(contract=contract) compares all traffic with it
     """
 
     def __init__(self, path: Path) -> None:

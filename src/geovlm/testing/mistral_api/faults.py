@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault(LoopbackFault):
-    """One way for a request to go wrong; make it with one of the class methods."""
+    """One way for a request to go wrong; make it with one of the class methods.
+
+    Args:
+        name: For logs.
+        written: Whether the request is carried out before it goes wrong.
+        ending: What the client sees: the answer, a part of it, another response, or a closed connection.
+        seconds: To wait before that.
+        response: The other response.
+
+    Examples:
+        >>> Fault.rate_limited(retry_after=2).name, Fault.server_error(503).written
+        ('rate_limited', False)
+    """
 
     page = b"<!DOCTYPE html><html><body><h1>Welcome to the proxy</h1></body></html>"
 
@@ -56,7 +68,7 @@ def _retry_after(value: float | dt.datetime | None) -> str | None:
 class Faults(FaultSchedule[Fault]):
     """The faults that are to come; scripted ones first, then random ones.
 
-    Example:
+    Examples:
         >>> faults = Faults()
         >>> faults.add(Fault.unavailable(), operation="files.upload", skip=1)
         >>> [fault and fault.name for fault in map(faults.draw, ["files.upload", "chat.complete", "files.upload"])]

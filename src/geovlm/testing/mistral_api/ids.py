@@ -9,7 +9,7 @@ import uuid
 class Ids:
     """A source of ids.
 
-    Example:
+    Examples:
         >>> Ids(seed=1).uuid() == Ids(seed=1).uuid()
         True
     """

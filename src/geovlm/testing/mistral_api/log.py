@@ -24,6 +24,15 @@ class RequestRecord:
         status: of the answer; None if the connection was closed without one.
         fault: name of the fault that was made, or None.
         problems: where the request or its answer departs from the OpenAPI contract, if the emulator was given one.
+
+    Examples:
+        >>> from geovlm import PixtralClient
+        >>> from geovlm.testing.mistral_api import MistralEmulator
+        >>> with MistralEmulator(brain=lambda request: "Hello") as api:
+        ...     client = PixtralClient("pixtral-12b-2409", base_url=api.url, api_key=api.api_key)
+        ...     answer = client.ask("Good morning")
+        >>> [record.status for record in api.log.of("chat.complete")]
+        [200]
     """
 
     operation: str
@@ -48,6 +57,10 @@ class Charge:
         completion_tokens: written.
         job: id of the batch job; None for a direct request.
         custom_id: of the request in the batch.
+
+    Examples:
+        >>> Charge(model="pixtral-12b-2409", prompt_tokens=527, completion_tokens=31).job is None
+        True
     """
 
     model: str
@@ -58,7 +71,17 @@ class Charge:
 
 
 class RequestLog(RecordLog[RequestRecord]):
-    """All requests in the order of their answers, and all charges; safe to read while requests come."""
+    """All requests in the order of their answers, and all charges; safe to read while requests come.
+
+    Examples:
+        >>> from geovlm import PixtralClient
+        >>> from geovlm.testing.mistral_api import MistralEmulator
+        >>> with MistralEmulator(brain=lambda request: "Hello") as api:
+        ...     client = PixtralClient("pixtral-12b-2409", base_url=api.url, api_key=api.api_key)
+        ...     answer = client.ask("Good morning")
+        >>> api.log.count("chat.complete"), len(api.log.charges)
+        (1, 1)
+    """
 
     def __init__(self) -> None:
         super().__init__()

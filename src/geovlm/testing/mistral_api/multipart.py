@@ -26,7 +26,7 @@ def read_form(content_type: str, body: bytes) -> Form:
     Raises:
         Refused: It is not such a body.
 
-    Example:
+    Examples:
         >>> part = b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--x--\r\n'
         >>> read_form("multipart/form-data; boundary=x", part).fields
         {'purpose': 'batch'}

@@ -76,13 +76,13 @@ class MistralEmulator(LoopbackEmulator):
     ) -> None:
         ids = Ids()
         self.api_key = api_key
-        self.faults = Faults()
-        self.log = RequestLog()
-        self.files = Files(ids, most_bytes=most_bytes)
-        self.models = Models(today=today, serves=None if hosted else serves)
-        self.chat = Chat(models=self.models, log=self.log, brain=brain, hosted=hosted)
-        self.batches = Batches(files=self.files, chat=self.chat, ids=ids)
-        self.fine_tuning = FineTuning(files=self.files, models=self.models, ids=ids)
+        self.faults: Faults = Faults()
+        self.log: RequestLog = RequestLog()
+        self.files: Files = Files(ids, most_bytes=most_bytes)
+        self.models: Models = Models(today=today, serves=None if hosted else serves)
+        self.chat: Chat = Chat(models=self.models, log=self.log, brain=brain, hosted=hosted)
+        self.batches: Batches = Batches(files=self.files, chat=self.chat, ids=ids)
+        self.fine_tuning: FineTuning = FineTuning(files=self.files, models=self.models, ids=ids)
         parts: list[Any] = [self.chat, self.models]
         parts += [self.files, self.batches] if hosted else []
         parts += [self.fine_tuning] if hosted and today < FINE_TUNING_ENDED else []

@@ -21,6 +21,10 @@ class Refused(Exception):
         status: of HTTP.
         message: as the service words it.
         kind: the `type` of the error body.
+
+    Examples:
+        >>> Refused(422, "The image is too large.").status
+        422
     """
 
     def __init__(self, status: int, message: str, *, kind: str = "invalid_request_error") -> None:

@@ -1,0 +1,1 @@
+"""How the benchmarks are run together: what there is, the record, the summary and the plots."""
