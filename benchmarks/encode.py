@@ -86,7 +86,9 @@ def save_model(folder: Path) -> None:
     transformers.CLIPModel(transformers.CLIPConfig()).save_pretrained(folder)
     bpe = SimpleTokenizer()
     merges = [" ".join(pair) for pair in bpe.bpe_ranks]
-    tokenizer = transformers.CLIPTokenizer(vocab=bpe.encoder, merges=[tuple(m.split(" ")) for m in merges])
+    ends = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    vocabulary = {ends.get(token, token): number for token, number in bpe.encoder.items()}
+    tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=[tuple(m.split(" ")) for m in merges])
     processor = transformers.CLIPProcessor(transformers.CLIPImageProcessor(), tokenizer)
     processor.save_pretrained(folder)
 

@@ -209,7 +209,7 @@ def run(folder: Path) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(dir=None if chosen.keep else chosen.folder) as temporary:
         kept = chosen.folder if chosen.keep and chosen.folder else None
         results = run(kept or Path(temporary))
     print(

@@ -1,5 +1,7 @@
 """What the core does without any extra, and that it names the extra where it cannot go on."""
 
+from pathlib import Path
+
 from PIL import Image
 
 import geovlm as gv
@@ -18,6 +20,8 @@ assert gv.zero_shot(encoder, scenes, classes=["red", "blue"]).to_pandas().shape[
 assert len(gv.curate(scenes, out="curated").dataset) <= 2
 gv.NumpyStore().upsert(*gv.embed(scenes, encoder).to_numpy(), [{}, {}])
 
+Path("region.tif").write_bytes(b"II*\0")
+Path("item.json").write_text("{}", encoding="utf-8")
 needed = {
     "openclip": [lambda: gv.load_encoder("skyclip-vit-b-32"), lambda: gv.new_encoder("ViT-B-32")],
     "transformers": [lambda: gv.load_captioner("blip-base")],
