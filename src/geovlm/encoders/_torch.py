@@ -387,8 +387,8 @@ class TorchEncoder(ABC):
     def with_backend(self, backend: str) -> Self:
         """An encoder with these weights, whose `encode_pixels` is computed by another library; all else is as here.
 
-        `"openvino"` is for the CPU, in float32 or bfloat16: a quarter more images a second than torch in bfloat16, and
-        a third more in float32, on AMD's Zen 4. The first call converts the image tower, some seconds' work, and takes
+        `"openvino"` is for the CPU, in float32 or bfloat16: with ViT-B/32 about a fifth more images a second than torch
+        in bfloat16, and a third more in float32, on an AMD EPYC with bfloat16 arithmetic. The first call converts the image tower, some seconds' work, and takes
         memory for a second copy of its weights. A `copy()` computes in torch, as training needs it.
 
         Args:
