@@ -238,11 +238,11 @@ def _rows(records: Sequence[Record], vectors: Any, encoder: Encoder) -> list[NDA
             f"{encoder.name} returned an array of shape {array.shape} for {len(records)} images; with its dim"
             f" of {encoder.dim}, ({len(records)}, {encoder.dim}) was to be expected."
         )
-    usable = np.isfinite(array).all(axis=1) & array.any(axis=1)
+    usable: list[bool] = np.logical_and(np.isfinite(array).all(axis=1), array.any(axis=1)).tolist()
     reason = "its vector is zero, or has NaN or infinity in it"
     return [
         row if good else Failure(id=record.id, uri=record.uri, stage="embed", reason=reason)
-        for record, row, good in zip(records, array, usable.tolist(), strict=True)
+        for record, row, good in zip(records, array, usable, strict=True)
     ]
 
 

@@ -388,8 +388,9 @@ class TorchEncoder(ABC):
         """An encoder with these weights, whose `encode_pixels` is computed by another library; all else is as here.
 
         `"openvino"` is for the CPU, in float32 or bfloat16: with ViT-B/32 about a fifth more images a second than torch
-        in bfloat16, and a third more in float32, on an AMD EPYC with bfloat16 arithmetic. The first call converts the image tower, some seconds' work, and takes
-        memory for a second copy of its weights. A `copy()` computes in torch, as training needs it.
+        in bfloat16, and a third more in float32, on an AMD EPYC with bfloat16 arithmetic. The first call converts the
+        image tower, some seconds' work, and takes memory for a second copy of its weights. A `copy()` computes in
+        torch, as training needs it.
 
         Args:
             backend: `"torch"` or `"openvino"`.
