@@ -39,9 +39,9 @@ def test_prepare_submit_status_collect(geovlm, scenes, tmp_path, api):
 def test_captions_and_a_limit_of_cost(geovlm, scenes, tmp_path, api):
     run = tmp_path / "run"
     where = ("--model", "pixtral-12b-2409", "--base-url", api.url, "--key-variable", KEY)
-    geovlm("batch", "prepare", scenes / "beach", run, "--captions", *where)
+    hint = geovlm("batch", "prepare", scenes / "beach", run, "--captions", *where).stderr
     assert "max_cost" in geovlm("batch", "submit", run, "--max-cost", 0, expect=1).stderr
-    geovlm("batch", "submit", run)
+    geovlm("batch", "submit", run, "--max-cost", hint.split()[-1])  # the limit that was proposed is enough
     geovlm("batch", "cancel", run)
     table = geovlm("batch", "collect", run, "--poll", 0).stdout
     assert table.startswith("3 inputs")

@@ -1,5 +1,6 @@
 """`geovlm batch`: thousands of questions to Pixtral or its kin, by batch jobs."""
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -79,7 +80,9 @@ def prepare(
         plan = _begin(client, memo, run, dry_run=True, max_cost=None, progress=session.progress)
     told = {**asdict(plan), "cost": plan.cost, "most_cost": plan.most_cost}
     Result.of(plan, title="Batch", json=lambda: told).write(format_, out)
-    session.hint(f"Send it: geovlm batch submit {run} --max-cost {plan.most_cost or 0:.2f}")
+    # To the next cent: a limit below the cost would be refused.
+    limit = math.ceil(100 * (plan.most_cost or 0)) / 100
+    session.hint(f"Send it: geovlm batch submit {run} --max-cost {limit:.2f}")
 
 
 def submit(context: typer.Context, run: RUN, *, max_cost: MAX_COST = None) -> None:
