@@ -12,7 +12,7 @@ from PIL import Image
 
 from geovlm import _workers
 from geovlm._stream import map_batches
-from geovlm._workers import Workers, claim
+from geovlm._workers import Workers, as_one, claim
 from geovlm.embedding import embed
 from geovlm.errors import ImageError, StorageError, UsageError
 from geovlm.records import Failure, Record
@@ -218,6 +218,27 @@ def test_a_hundredth_of_a_folder_is_broken(tmp_path):
     assert (made.report.done, made.report.failed, made.report.total) == (198, 2, 200)
     assert [failure.uri for failure in made.report.failures] == [str(paths[7]), str(paths[113])]
     assert all(failure.reason for failure in made.report.failures)
+
+
+def test_the_pixels_of_a_batch_come_as_one_array_without_a_copy():
+    """Also where one is missing, where shapes differ, and in the batch that is left."""
+    bases = []
+
+    def prepare(record):
+        if record.id == "x":
+            raise ImageError("broken")
+        return np.full((2, 3) if record.id != "y" else (1, 3), ord(record.id), np.uint8)
+
+    def model(batch, items):
+        if any(record.id == "y" for record in batch):
+            return [int(item[0, 0]) for item in items]
+        one = as_one(items)
+        bases.append(one is items[0].base)
+        return one[:, 0, 0].tolist()
+
+    found = outcomes("abcdefxgyhijkl", prepare, model)
+    assert found == {c: "broken" if c == "x" else ord(c) for c in "abcdefxgyhijkl"}
+    assert bases == [True, False, True]
 
 
 # --- the size of batches ---

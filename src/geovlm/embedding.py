@@ -15,6 +15,7 @@ from geovlm._markup import guarded, listing, panel
 from geovlm._parts import Parts, fill, stored_report
 from geovlm._stream import TIMEOUT
 from geovlm._tables import to_metadata, to_record, to_table
+from geovlm._workers import as_one
 from geovlm.errors import UsageError
 from geovlm.protocols import Encoder, PixelEncoder
 from geovlm.records import Failure, Record
@@ -223,7 +224,7 @@ def _steps(
         def prepare(record: Record) -> NDArray[np.uint8]:
             return pixels.preprocess(record.open(size_hint=hint))
 
-        return prepare, lambda records, items: _rows(records, pixels.encode_pixels(np.stack(items)), encoder)
+        return prepare, lambda records, items: _rows(records, pixels.encode_pixels(as_one(items)), encoder)
 
     def decode(record: Record) -> Image.Image:
         return record.open()
