@@ -170,11 +170,8 @@ class WeightsAndBiases(Callback):
         MissingExtra: `wandb` is not installed.
 
     Examples:
-        >>> from geovlm.errors import MissingExtra
-        >>> try:
-        ...     callbacks = [WeightsAndBiases("skyclip")]  # for fit(…, callbacks=callbacks)
-        ... except MissingExtra as error:
-        ...     print(error.extra)  # pip install 'geovlm[tracking]'
+        >>> from importlib.util import find_spec
+        >>> callbacks = [WeightsAndBiases("skyclip")] if find_spec("wandb") else []  # for fit(…, callbacks=callbacks)
     """
 
     def __init__(self, project: str, *, name: str | None = None) -> None:
