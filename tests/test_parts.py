@@ -137,7 +137,7 @@ def test_in_memory_run_leaves_no_files(tmp_path, monkeypatch):
 
 
 def test_not_a_record(tmp_path):
-    with pytest.raises(UsageError, match=r"yields geovlm.Record, not str; wrap each image"):
+    with pytest.raises(UsageError, match=r"yields geovlm.Record, not str: 'a.jpg'; wrap each image"):
         run(tmp_path, ["a.jpg"])
 
 

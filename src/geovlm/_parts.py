@@ -296,7 +296,7 @@ class _Ledger:
         for record in source:
             if not isinstance(record, Record):
                 raise UsageError(
-                    f"A source yields geovlm.Record, not {type(record).__name__}; wrap each image:"
+                    f"A source yields geovlm.Record, not {type(record).__name__}: {record!r:.80}; wrap each image:"
                     " Record(id='a name', image=…)."
                 )
             if not self._seen.add(record.id):

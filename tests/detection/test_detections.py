@@ -135,9 +135,9 @@ def test_what_people_see():
         "Detections(2 places in EPSG:32633)\n  a pond: 1, scores 0.90 to 0.90\n  <b>wood</b>: 1, scores 0.30 to 0.30"
     )
     page = found._repr_html_()
-    assert ">5,000</td>" in page
+    assert '<td class="gv-words">5,000</td>' in page
     assert "&lt;b&gt;wood" in page
     assert "<b>wood" not in page
     assert "data:image/png;base64," in page
     assert repr(gv.Detections()) == "Detections(0 places in pixels)"
-    assert "0 places" in gv.Detections()._repr_html_()
+    assert '<p class="gv-title">Detections(0 places in pixels)</p>' in gv.Detections()._repr_html_()

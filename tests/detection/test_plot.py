@@ -82,7 +82,7 @@ def test_a_notebook_gets_a_table_where_there_is_no_matplotlib(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     page = found._repr_html_()
     assert "<img" not in page
-    assert ">0.900</td>" in page
+    assert '<td class="gv-words">0.900</td>' in page
 
 
 def test_drawing_leaves_pyplot_alone(tmp_path):

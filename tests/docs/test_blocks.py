@@ -30,12 +30,19 @@ def test_python(name, furnished, tmp_path, monkeypatch):
     shutil.copytree(furnished, folder)
     monkeypatch.chdir(folder)
     names = {"__name__": "page", **PREPARE.get(name, lambda _: {})(folder)}
+    programs = [block for block in blocks(NAMES[name]) if block.language == "python"]
+    assert len(programs) == NAMES[name].read_text(encoding="utf-8").count("```python")
     with stage.stand_ins(monkeypatch):
-        for block in blocks(NAMES[name]):
-            if block.language == "python":
-                run(block, names)
+        for block in programs:
+            run(block, names)
     missing = [file for file in EXPECTED.get(name, ()) if not (folder / file).exists()]
     assert not missing
+
+
+def test_the_detection_guide_is_whole():
+    programs = [block.text for block in blocks(NAMES["docs/guides/detection.md"]) if block.language == "python"]
+    assert len(programs) > 6
+    assert "\n".join(programs).count('"farslip-vit-b-16-s1"') == 1
 
 
 @pytest.mark.parametrize("name", NAMES)

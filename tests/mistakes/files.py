@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
 import geovlm as gv
 from geovlm.testing import HashEncoder
@@ -107,12 +106,12 @@ def _():
 
 @mistake(
     FILES,
-    "Images where records are meant",
-    "A source yields geovlm.Record, not Image; wrap each image: Record(id='a name', image=…).",
+    "Paths or images where records are meant",
+    "A source yields geovlm.Record, not str: 'beach.png'; wrap each image: Record(id='a name', image=…).",
     '`gv.Record(id="a", image=image)`; an id is what hits and reports call it by.',
 )
 def _():
-    gv.embed([Image.new("RGB", (8, 8))], HashEncoder())
+    gv.embed(["beach.png"], HashEncoder())
 
 
 @mistake(
