@@ -39,12 +39,11 @@ import numpy as np
 import open_clip
 import torch
 import transformers
-from encode import save_model, write_images
+from encode import Files, save_model, write_images
 from lancedb.embeddings import get_registry
-from open_clip.transform import image_transform
 from PIL import Image
 from sentence_transformers import SentenceTransformer
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 import geovlm as gv
 
@@ -96,20 +95,6 @@ def for_open_clip(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
                 named[f"{there}.attn.in_proj_{end}"] = torch.cat(parts)
                 named |= {f"{there}.{new}.{end}": weights[f"{here}.{old}.{end}"] for old, new in LAYER.items()}
     return named
-
-
-class Files(Dataset[Any]):
-    """Paths as pixel tensors, by open_clip's transform."""
-
-    def __init__(self, paths: list[str]) -> None:
-        self.paths = paths
-        self.transform = image_transform(224, is_train=False)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.transform(Image.open(self.paths[index]))
 
 
 def clip_model_loop(folder: Path, paths: list[str]) -> Callable[[], np.ndarray]:
