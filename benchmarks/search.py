@@ -36,6 +36,7 @@ parser.add_argument("--queries", type=int, default=200)
 parser.add_argument("--callers", type=int, nargs="+", default=[1, 8])
 parser.add_argument("--kinds", nargs="+", choices=["near", "far"], default=["near", "far"])
 parser.add_argument("--stores", nargs="+", choices=["numpy", "lance"], default=["numpy", "lance"])
+parser.add_argument("--backend", choices=["torch", "openvino"], default="openvino", help="of the text tower")
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--folder", type=Path, help="where the stores are made; a temporary folder if not given")
 parser.add_argument("--keep", action="store_true", help="leave the stores in the folder for the next time")
@@ -196,6 +197,7 @@ def run(folder: Path) -> list[dict[str, Any]]:
     fast, exact = (
         new_encoder(open_clip.get_model_config("ViT-B-32"), device="cpu", dtype=d) for d in (None, "float32")
     )
+    fast = fast.with_backend(chosen.backend)
     anchors, results = np.load(folder / "vectors.npy", mmap_mode="r")[::997].copy(), list[dict[str, Any]]()
     opened: dict[str, Callable[[], Store]] = {
         "numpy": lambda: NumpyStore.open(folder / "numpy"),

@@ -43,3 +43,13 @@ def test_features_without_gradients_are_those_with_them():
     with torch.no_grad():
         alone = encoder.text_features(tokens)
     torch.testing.assert_close(encoder.text_features(tokens).detach(), alone, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_openvino_reads_texts_of_any_number_and_length(name):
+    pytest.importorskip("openvino")
+    exact = made(name, "float32")
+    other = exact.with_backend("openvino")
+    for texts in ([TEXTS[0]], TEXTS, TEXTS[:2], [TEXTS[-1]]):
+        np.testing.assert_allclose(other.encode_texts(texts), exact.encode_texts(texts), atol=1e-5)
+    assert (other._texts_in_openvino() is None) == (name == "projection with a bias"), "that one is left to torch"

@@ -1,4 +1,4 @@
-"""Image towers run by OpenVINO, on the cores of a CPU."""
+"""Towers run by OpenVINO, on the cores of a CPU."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 IMAGES_A_STREAM = 8
 
 
-class OpenVinoTower:
+class OpenVinoImages:
     """What a function makes of uint8 pixels, converted for OpenVINO: one stream of work for each core.
 
     Args:
@@ -40,16 +40,10 @@ class OpenVinoTower:
     """
 
     def __init__(self, embed: Callable[[Tensor], Tensor], *, side: int, dtype: str) -> None:
-        openvino = _library()
-        threads = torch.get_num_threads()
-        settings = {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": threads,
-            "ENABLE_CPU_PINNING": False,  # the cores are shared with those who decode
-        }
-        compiled = _compile(openvino, embed, side, settings)
-        self._requests = [compiled.create_infer_request() for _ in range(threads)]
+        streams = torch.get_num_threads()
+        example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+        compiled = _compile(embed, example, [-1, side, side, 3], dtype=dtype, streams=streams)
+        self._requests = [compiled.create_infer_request() for _ in range(streams)]
         self._in_use = Lock()
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Vectors:
@@ -61,9 +55,35 @@ class OpenVinoTower:
                 request.start_async([np.ascontiguousarray(part)])
             for request, _ in busy:
                 request.wait()
-            features = np.concatenate([request.get_output_tensor(0).data for request, _ in busy])
-        vectors: Vectors = normalize(torch.from_numpy(features), dim=-1).numpy()
-        return vectors
+            return _unit(np.concatenate([request.get_output_tensor(0).data for request, _ in busy]))
+
+
+class OpenVinoTexts:
+    """What a function makes of tokens, converted for OpenVINO: all cores on the same few texts, as in a search.
+
+    Args:
+        embed: From token ids `(n, any length)` to features, by float32 weights on the CPU that need no gradients.
+        dtype: The precision of the arithmetic.
+
+    Raises:
+        WeightsError: OpenVINO cannot convert the model.
+    """
+
+    def __init__(self, embed: Callable[[Tensor], Tensor], *, dtype: str) -> None:
+        example = torch.zeros(2, 3, dtype=torch.int64)
+        self._request = _compile(embed, example, [-1, -1], dtype=dtype, streams=1).create_infer_request()
+        self._in_use = Lock()
+
+    def __call__(self, tokens: Tensor) -> Vectors:
+        """Vectors float32 `(n, dim)`, L2-normalised, of one or more texts."""
+        with self._in_use:
+            self._request.infer([tokens.numpy()])
+            return _unit(np.array(self._request.get_output_tensor(0).data))
+
+
+def _unit(features: NDArray[np.float32]) -> Vectors:
+    vectors: Vectors = normalize(torch.from_numpy(features), dim=-1).numpy()
+    return vectors
 
 
 def check(device: str, dtype: str) -> None:
@@ -85,10 +105,16 @@ def _library() -> ModuleType:
     return require("openvino", extra="openvino", purpose="the back end 'openvino'")
 
 
-def _compile(openvino: ModuleType, embed: Callable[[Tensor], Tensor], side: int, settings: dict[str, Any]) -> Any:
+def _compile(embed: Callable[[Tensor], Tensor], example: Tensor, shape: list[int], *, dtype: str, streams: int) -> Any:
+    openvino = _library()
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    settings = {
+        "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "NUM_STREAMS": streams,
+        "ENABLE_CPU_PINNING": False,  # the cores are shared with those who decode
+    }
     # What `openvino.convert_model` does, without the usage statistics that it sends.
     frontend = openvino.frontend.FrontEndManager().load_by_framework("pytorch")
     try:
@@ -96,9 +122,9 @@ def _compile(openvino: ModuleType, embed: Callable[[Tensor], Tensor], side: int,
             warnings.simplefilter("ignore")  # sizes that become constants here are constants
             decoder = TorchScriptPythonDecoder(torch.jit.trace(embed, example, check_trace=False))  # type: ignore[no-untyped-call]
         converted = frontend.convert(frontend.load(decoder))
-        converted.reshape([-1, side, side, 3])
+        converted.reshape(shape)
         return openvino.Core().compile_model(converted, "CPU", settings)
     except Exception as error:  # the library raises what it likes for what it does not know
         raise WeightsError(
-            f"OpenVINO cannot convert this image tower ({str(error)[:200]}). Load it with backend='torch'."
+            f"OpenVINO cannot convert this tower ({str(error)[:200]}). Load it with backend='torch'."
         ) from error

@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 
@@ -53,24 +55,33 @@ class CausalTower:
 
     def encode(self, model: nn.Module, tokens: Tensor) -> Tensor:
         """Features of shortened texts; open_clip itself takes only those of the full context."""
+        read = None if torch.is_grad_enabled() else self.reader(model)
+        if read is not None:
+            return read(tokens)
         length = tokens.shape[1]
-        positions, mask = self.positions[:length], self.mask[:length, :length]
-        tower = model.get_submodule(self.prefix.removesuffix("."))
-        if not torch.is_grad_enabled() and _is_plain(tower):
-            return self._read(tower, tokens, positions, mask)
-        parts = {"positional_embedding": positions, "attn_mask": mask}
+        parts = {"positional_embedding": self.positions[:length], "attn_mask": self.mask[:length, :length]}
         renamed = {f"model.{self.prefix}{name}": tensor for name, tensor in parts.items()}
         features: Tensor = torch.func.functional_call(_TextSide(model), renamed, (tokens,))
         return features
 
-    def _read(self, tower: Any, tokens: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        """The same in fewer steps: torch's own attention copies weights once a token for batches in bfloat16."""
-        x = tower.token_embedding(tokens) + positions
+    def reader(self, model: nn.Module) -> Callable[[Tensor], Tensor] | None:
+        """What does the same in fewer steps, without gradients, if nothing but the usual parts is in the way.
+
+        Torch's own attention copies weights once a token for batches in bfloat16.
+        """
+        tower = model.get_submodule(self.prefix.removesuffix("."))
+        return (lambda tokens: self._read(tower, tokens)) if _is_plain(tower) else None  # torch traces no partial
+
+    def _read(self, tower: Any, tokens: Tensor) -> Tensor:
+        length = tokens.shape[1]
+        x = tower.token_embedding(tokens) + self.positions[:length]
+        mask = self.mask[:length, :length].to(x.dtype)
         for block in tower.transformer.resblocks:
-            x = x + block.ls_1(_attend(block.attn, block.ln_1(x), mask.to(x.dtype)))
+            x = x + block.ls_1(_attend(block.attn, block.ln_1(x), mask))
             x = x + block.ls_2(block.mlp(block.ln_2(x)))
         ends = tokens if self.end is None else (tokens == self.end).int()
-        pooled: Tensor = tower.ln_final(x[torch.arange(len(x), device=x.device), ends.argmax(dim=-1)])
+        # Sizes are asked of the tensors, so that what is converted of this takes any number of texts.
+        pooled: Tensor = tower.ln_final(x[torch.arange(x.shape[0], device=x.device), ends.argmax(dim=-1)])
         features: Tensor = pooled @ tower.text_projection
         return features
 

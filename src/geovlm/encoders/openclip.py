@@ -31,7 +31,7 @@ from geovlm.errors import UnknownName, UsageError, WeightsError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
@@ -118,6 +118,10 @@ class OpenClipEncoder(TorchEncoder):
                 return tower.encode(model, tokens)
         features: Tensor = model.encode_text(tokens, normalize=False)
         return features
+
+    def _short_reader(self, model: Any) -> Callable[[Tensor], Tensor] | None:
+        tower = CausalTower.of(model)
+        return None if tower is None else tower.reader(model)
 
     def _dense_tower(self, model: Any) -> DenseTower | None:
         return tower_of(model.visual)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 # What is gathered, words of 64 numbers or vectors, stays in a core's cache.
 ROWS_A_CHUNK = 4096
 ROWS_A_GATHER = 512
+
+# A thread that is started for fewer pieces than these costs more than it brings.
+PIECES_A_THREAD = 8
 
 
 def levels(values: Vectors, bits: int, step: float) -> Words:
@@ -81,15 +86,43 @@ def _taken(table: NDArray[Any], rows: NDArray[np.int64], room: NDArray[Any]) -> 
 
 
 def share_out(work: Callable[[range], None], count: int) -> None:
-    """Do so many pieces of work, every thread its share; NumPy works outside of the lock."""
-    workers = min(threads(), count)
-    shares = [range(first, count, workers) for first in range(workers)]
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        running = [pool.submit(work, share) for share in shares[1:]]
-        for share in shares[:1]:
-            work(share)
-        for one in running:
-            one.result()
+    """Do so many pieces of work, in as many threads as there are idle cores; NumPy works outside of the lock.
+
+    Those who come while others are at it get fewer, down to none but their own: threads that wait for each other's
+    turns cost more than they bring.
+    """
+    with _helpers.taken(count // PIECES_A_THREAD - 1) as more:
+        if not more:
+            work(range(count))
+            return
+        with ThreadPoolExecutor(more) as pool:
+            running = [pool.submit(work, range(first, count, more + 1)) for first in range(1, more + 1)]
+            work(range(0, count, more + 1))
+            for one in running:
+                one.result()
+
+
+class _Helpers:
+    """Counts the threads that are at work in this process."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._working = 0
+
+    @contextmanager
+    def taken(self, wanted: int) -> Iterator[int]:
+        """How many threads may help the one that asks, up to as many as it wants."""
+        with self._lock:
+            more = max(0, min(wanted, threads() - 1 - self._working))
+            self._working += 1 + more
+        try:
+            yield more
+        finally:
+            with self._lock:
+                self._working -= 1 + more
+
+
+_helpers = _Helpers()
 
 
 def threads() -> int:
