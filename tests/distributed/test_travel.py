@@ -94,6 +94,7 @@ def test_another_back_end_is_made_again_where_it_arrives():
     inner = new_encoder(openclip_config(), device="cpu", dtype="float32").with_backend("openvino")
     encoder = RotationEncoder(inner)
     vectors = encoder.encode_images([picture(0)])
+    encoder.encode_texts(["a river"])
     twin = there(encoder)
     assert twin._encoder.backend == inner.backend == "openvino"
     np.testing.assert_allclose(twin.encode_images([picture(0)]), vectors, atol=1e-5)

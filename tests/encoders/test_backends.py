@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import numpy as np
@@ -76,6 +77,29 @@ def test_a_back_end_that_cannot_be_used_is_said_to(folders, encoder, monkeypatch
         encoder.with_backend("openvino")
     with pytest.raises(UsageError, match="float32 or bfloat16, and this encoder is on 'cpu' in float16"):
         load_encoder(folders["clip"], device="cpu", dtype="float16", backend="openvino")
+
+
+# --- torch.compile --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_towers_give_the_same_vectors_for_batches_of_any_size(encoder):
+    other = encoder.with_backend("inductor")
+    expected = encoder.encode_pixels(PIXELS)
+    for count in (3, 1, len(PIXELS), 0):
+        np.testing.assert_allclose(other.encode_pixels(PIXELS[:count]), expected[:count], atol=1e-5)
+    np.testing.assert_array_equal(other.encode_texts(TEXTS), encoder.encode_texts(TEXTS))
+    assert other.fingerprint == encoder.fingerprint
+    with torch.no_grad():
+        other.model.visual.proj.copy_(torch.rand_like(other.model.visual.proj))
+    np.testing.assert_allclose(other.encode_pixels(PIXELS), encoder.encode_pixels(PIXELS), atol=1e-5)
+    assert np.abs(encoder.encode_pixels(PIXELS) - expected).max() > 0.1, "both follow the same weights"
+
+
+def test_a_machine_without_a_compiler_is_told_what_to_do(encoder, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: lambda _: 1 / 0)
+    with pytest.raises(UsageError, match=r"\(division by zero\).*backend='torch'"):
+        encoder.with_backend("inductor").encode_pixels(PIXELS)
 
 
 # --- the class token --------------------------------------------------------------------------------------------------

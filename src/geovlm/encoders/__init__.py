@@ -73,8 +73,9 @@ def load_encoder(
             `["cuda:0", "cuda:1"]`, each gets a share of every batch (`ReplicatedEncoder`).
         dtype: `"float32"`, `"bfloat16"` or `"float16"`; `None` takes the fastest that the device computes in. Vectors
             are float32 in any case; those of ViT-B/32 in bfloat16 have a mean cosine of 0.9999 to those in float32.
-        backend: `"openvino"` computes the vectors of images by OpenVINO, faster on a CPU than torch; the first call
-            converts the model. The fingerprint stays the same, since the vectors do within the precision.
+        backend: `"openvino"` computes vectors by OpenVINO, faster on a CPU than torch; `"inductor"` those of images by
+            `torch.compile`, for long runs on a GPU. The first call converts or compiles the model. The fingerprint
+            stays the same, since the vectors do within the precision.
 
     Raises:
         UnknownName: No encoder or back end is called so; the message offers the nearest names.
