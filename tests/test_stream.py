@@ -204,10 +204,11 @@ def test_a_read_that_hangs_gives_its_room_to_the_others(monkeypatch):
 
 def test_tiny_and_huge_pictures_together(tmp_path):
     Image.new("RGB", (50, 50), "red").save(tmp_path / "a.png")
-    Image.new("RGB", (6000, 6000), "red").save(tmp_path / "b.jpg")
-    Image.new("L", (6000, 4000), 90).save(tmp_path / "c.png")
+    Image.new("RGB", (12_000, 12_000), "red").save(tmp_path / "b.jpg")
+    Image.new("L", (12_000, 12_000), 90).save(tmp_path / "c.png")
+    Image.new("RGB", (50, 12_000), "red").save(tmp_path / "d.jpg")
     made = embed(FolderSource(tmp_path), Light(), batch_size=2)
-    assert (made.report.done, made.report.failed) == (3, 0)
+    assert (made.report.done, made.report.failed) == (4, 0)
 
 
 def test_a_hundredth_of_a_folder_is_broken(tmp_path):
