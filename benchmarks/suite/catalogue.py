@@ -56,6 +56,23 @@ BENCHMARKS = (
         ),
     ),
     Benchmark(
+        name="fidelity",
+        arguments=("{aid}", "{encoder}"),
+        quick=("{aid}", "{encoder}"),
+        minutes=1,
+        figures=tuple(
+            Figure(
+                key=f"{backend}_{dtype}",
+                claim=f"Captions that find the same ten scenes as in float32 by torch: {dtype} by {name}",
+                at=("rows", {"backend": backend, "dtype": dtype}, "same_top_10"),
+                least=0.99,
+            )
+            for backend, name in (("torch", "torch"), ("openvino", "OpenVINO"))
+            for dtype in ("float32", "bfloat16")
+            if (backend, dtype) != ("torch", "float32")
+        ),
+    ),
+    Benchmark(
         name="encode_peers",
         quick=("--count", "8", "--rounds", "1"),
         minutes=12,
@@ -167,6 +184,12 @@ BENCHMARKS = (
                 most=0.03,
             ),
             Figure(
+                key="share_thousand",
+                claim="… encoder of 1,000 images/s",
+                at=("share", {"rate": 1000}, "share"),
+                most=0.03,
+            ),
+            Figure(
                 key="share_gpu",
                 claim="… encoder of 5,000 images/s (a GPU)",
                 at=("share", {"rate": 5000}, "share"),
@@ -188,7 +211,27 @@ BENCHMARKS = (
             ),
         ),
     ),
-    Benchmark(name="embed_memory", minutes=10, usual=True),
+    Benchmark(
+        name="embed_memory",
+        quick=("--counts", "20", "40"),
+        minutes=5,
+        usual=True,
+        figures=(
+            Figure(
+                key="growth",
+                claim="Most memory of `embed` at 1,000, 10,000 and 100,000 images: the largest over the smallest",
+                at=("largest_over_smallest",),
+                unit="×",
+                most=1.1,
+            ),
+            Figure(
+                key="most",
+                claim="… at 100,000 images, 1,000 of them broken",
+                at=("rows", {"images": 100_000}, "most_mib"),
+                unit="MiB",
+            ),
+        ),
+    ),
     # Stores
     Benchmark(
         name="stores_numpy",
