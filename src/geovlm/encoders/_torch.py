@@ -69,7 +69,7 @@ class TorchEncoder(ABC):
         model: The library's model with the float32 weights. Change it only on a `copy()` in float32.
         device: Where it computes, such as `"cuda:0"`.
         dtype: The precision of the arithmetic, such as `"bfloat16"`.
-        backend: What computes `encode_pixels` and `encode_texts`: `"torch"`, or `"openvino"` after `with_backend`.
+        backend: What computes vectors: `"torch"`, or what `with_backend` was asked for.
     """
 
     backend = "torch"
