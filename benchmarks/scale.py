@@ -45,18 +45,18 @@ INPUTS: dict[str, Input] = {
     "pairs_a_shard": Input(10_000, "scenes", "assumed: scenes in a tar shard"),
     # One core
     "decode_rate": Input(
-        480, "images/s and core", "measured, busy machine: opened with `size_hint`, resized to 224 px"
+        240, "images/s and core", "measured: `benchmarks/encode.py`, opened with `size_hint`, resized to 224 px"
     ),
     "augment_rate": Input(
         260, "pairs/s and core", "measured: `benchmarks/shards.py`, 256 px to 224 px with augmentation"
     ),
     "writing_rate": Input(
-        15_000, "images/s and call", "measured, busy machine: `benchmarks/embed_overhead.py`, one process"
+        10_000, "images/s and call", "measured: `benchmarks/embed_overhead.py`, one process"
     ),
-    "cpu_embed_rate": Input(29.4, "images/s on 2 cores", "measured: `benchmarks/encode.py`, ViT-B/32, bfloat16"),
+    "cpu_embed_rate": Input(32.4, "images/s on 2 cores", "measured: `benchmarks/encode.py`, ViT-B/32, bfloat16"),
     "cpu_train_rate": Input(7.3, "pairs/s on 2 cores", "measured: `benchmarks/train.py`, ViT-B/32, bfloat16, 12 words"),
     "cpu_caption_rate": Input(
-        0.39, "images/s on 2 cores", "measured by processor time, busy machine: `benchmarks/caption.py`, BLIP base"
+        1.33, "images/s on 2 cores", "measured: `benchmarks/caption.py`, BLIP base, bfloat16, 20 tokens"
     ),
     # GPUs: none was at hand
     "gpu_share": Input(0.85, "", "assumed: what a pipeline gets of the bare forward pass; the project's aim on a GPU"),
