@@ -45,14 +45,12 @@ INPUTS: dict[str, Input] = {
     "pairs_a_shard": Input(10_000, "scenes", "assumed: scenes in a tar shard"),
     # One core
     "decode_rate": Input(
-        240, "images/s and core", "measured: `benchmarks/encode.py`, opened with `size_hint`, resized to 224 px"
+        270, "images/s and core", "measured: `benchmarks/encode.py`, opened with `size_hint`, resized to 224 px"
     ),
     "augment_rate": Input(
         260, "pairs/s and core", "measured: `benchmarks/shards.py`, 256 px to 224 px with augmentation"
     ),
-    "writing_rate": Input(
-        10_000, "images/s and call", "measured: `benchmarks/embed_overhead.py`, one process"
-    ),
+    "writing_rate": Input(10_000, "images/s and call", "measured: `benchmarks/embed_overhead.py`, one process"),
     "cpu_embed_rate": Input(32.4, "images/s on 2 cores", "measured: `benchmarks/encode.py`, ViT-B/32, bfloat16"),
     "cpu_train_rate": Input(7.3, "pairs/s on 2 cores", "measured: `benchmarks/train.py`, ViT-B/32, bfloat16, 12 words"),
     "cpu_caption_rate": Input(
