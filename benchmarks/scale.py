@@ -54,7 +54,7 @@ INPUTS: dict[str, Input] = {
     "cpu_embed_rate": Input(32.4, "images/s on 2 cores", "measured: `benchmarks/encode.py`, ViT-B/32, bfloat16"),
     "cpu_train_rate": Input(7.3, "pairs/s on 2 cores", "measured: `benchmarks/train.py`, ViT-B/32, bfloat16, 12 words"),
     "cpu_caption_rate": Input(
-        1.33, "images/s on 2 cores", "measured: `benchmarks/caption.py`, BLIP base, bfloat16, 20 tokens"
+        1.42, "images/s on 2 cores", "measured: `benchmarks/caption.py`, BLIP base, bfloat16, 20 tokens"
     ),
     # GPUs: none was at hand
     "gpu_share": Input(0.85, "", "assumed: what a pipeline gets of the bare forward pass; the project's aim on a GPU"),
