@@ -183,17 +183,14 @@ BENCHMARKS = (
                 at=("share", {"rate": 70}, "share"),
                 most=0.03,
             ),
-            Figure(
-                key="share_thousand",
-                claim="… encoder of 1,000 images/s",
-                at=("share", {"rate": 1000}, "share"),
-                most=0.03,
-            ),
-            Figure(
-                key="share_gpu",
-                claim="… encoder of 5,000 images/s (a GPU)",
-                at=("share", {"rate": 5000}, "share"),
-                most=0.03,
+            *(
+                Figure(
+                    key=key,
+                    claim=f"… encoder of {rate:,} images/s (a GPU)",
+                    at=("share", {"rate": rate}, "share"),
+                    most=0.03,
+                )
+                for key, rate in (("share_thousand", 1000), ("share_gpu", 5000))
             ),
             Figure(
                 key="growth",

@@ -1,4 +1,4 @@
-"""Where and in which precision a model runs when nobody says, and loading it without a word."""
+"""Where and in which precision a model runs when nobody says, loading it in silence, and what libraries said of it."""
 
 from __future__ import annotations
 
@@ -61,6 +61,11 @@ def _fastest(device: torch.device) -> str:
     if device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)():
         return "bfloat16"
     return "float32"
+
+
+def first_line(error: Exception) -> str:
+    """What a library raised, in one line: torch and the hub append pages."""
+    return f"{type(error).__name__}: {error}".split("\n", 1)[0]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from geovlm._torch import first_line
 from geovlm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,11 +36,7 @@ def compiled(tower: Callable[[Tensor], Tensor], example: Tensor) -> Callable[[Te
             features(example)
     except Exception as error:  # the compiler raises a dozen kinds, and those of the programs that it calls
         raise UsageError(
-            f"torch.compile cannot compile this image tower here ({_first_line(error)}). It needs a C++ compiler on a"
+            f"torch.compile cannot compile this image tower here ({first_line(error)}). It needs a C++ compiler on a"
             " CPU and Triton on a GPU; load the encoder with backend='torch' to do without."
         ) from error
     return features
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

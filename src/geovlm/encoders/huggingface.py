@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from geovlm._optional import require
-from geovlm._torch import loading_quietly
+from geovlm._torch import first_line, loading_quietly
 from geovlm.encoders._class_token import of_clip
 from geovlm.encoders._dense_huggingface import tower_of
 from geovlm.encoders._download import preset_folder
@@ -137,7 +137,7 @@ def load_hub(repo: str, *, device: str | None, dtype: str | None) -> HuggingFace
     try:
         config = transformers.AutoConfig.from_pretrained(repo)
     except (OSError, ValueError) as error:
-        raise WeightsError(f"'hf:{repo}' could not be fetched ({_first_line(error)}). {_BY_HAND}") from error
+        raise WeightsError(f"'hf:{repo}' could not be fetched ({first_line(error)}). {_BY_HAND}") from error
     _check_family(config.model_type, f"hf:{repo}")
     return _load(repo, name=f"hf:{repo}", device=device, dtype=dtype)
 
@@ -153,7 +153,7 @@ def _load(place: str, *, name: str, device: str | None, dtype: str | None) -> Hu
         with loading_quietly():
             model, found = AutoModel.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
     except Exception as error:  # damaged files raise anything, and those with code in them UnpicklingError
-        raise WeightsError(f"The weights of {name} could not be loaded ({_first_line(error)}). {_BY_HAND}") from error
+        raise WeightsError(f"The weights of {name} could not be loaded ({first_line(error)}). {_BY_HAND}") from error
     _check_whole(found, name)
     try:
         processor = AutoProcessor.from_pretrained(place)
@@ -161,7 +161,7 @@ def _load(place: str, *, name: str, device: str | None, dtype: str | None) -> Hu
         raise MissingExtra("sentencepiece", "transformers", f"the tokenizer of {name}") from error
     except Exception as error:  # damaged tokenizers raise anything
         raise WeightsError(
-            f"{name} has no processor that can be loaded ({_first_line(error)}). The folder needs the files of its"
+            f"{name} has no processor that can be loaded ({first_line(error)}). The folder needs the files of its"
             " image processor (preprocessor_config.json) and of its tokenizer."
         ) from error
     _check_tokenizer(processor.tokenizer, name)
@@ -233,7 +233,3 @@ def _preprocessing(settings: dict[str, Any], name: str) -> Preprocessing:
 
 def _deciding(tower: Any) -> dict[str, Any]:
     return {key: getattr(tower, key) for key in DECIDING if hasattr(tower, key)}
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".split("\n", 1)[0]

@@ -11,6 +11,7 @@ from attrs import evolve, field, frozen
 from torch import Tensor
 
 from geovlm._optional import require
+from geovlm._torch import first_line
 from geovlm.encoders._architectures import (
     check_activation,
     choose,
@@ -304,7 +305,7 @@ def _new_model(config: Mapping[str, Any]) -> Any:
         return kind(**settings)
     except RuntimeError as error:  # timm does not know the image tower
         raise WeightsError(
-            f"The model cannot be built ({_first_line(error)}). Its config may come from a newer open_clip or timm."
+            f"The model cannot be built ({first_line(error)}). Its config may come from a newer open_clip or timm."
         ) from error
 
 
@@ -359,7 +360,7 @@ def _tokenizer(text: Mapping[str, Any], source: str | None) -> Any:
         return HFTokenizer(wanted, context_length=length, tokenizer_mode=text.get("tokenizer_mode"), **options)
     except Exception as error:
         raise WeightsError(
-            f"The tokenizer {wanted!r} could not be loaded ({_first_line(error)}). Give the folder of the model, with"
+            f"The tokenizer {wanted!r} could not be loaded ({first_line(error)}). Give the folder of the model, with"
             " the files of its tokenizer."
         ) from error
 
@@ -387,7 +388,7 @@ def _fetched(spec: str, published: Mapping[str, Any]) -> Path:
         return Path(download_pretrained(dict(published)))
     except Exception as error:
         raise WeightsError(
-            f"The weights of 'openclip:{spec}' could not be fetched ({_first_line(error)}). Give a local copy:"
+            f"The weights of 'openclip:{spec}' could not be fetched ({first_line(error)}). Give a local copy:"
             f" load_encoder('openclip:{spec.partition('/')[0]}', weights='checkpoint.pt')."
         ) from error
 
@@ -398,7 +399,7 @@ def _from_hub(repo: str, names: Sequence[str]) -> Path:
         try:
             return Path(hub.hf_hub_download(repo, name))
         except Exception as error:  # noqa: BLE001 - offline, absent, private, misspelt: each in a class of its own
-            reason = _first_line(error)
+            reason = first_line(error)
     raise WeightsError(
         f"'hf-hub:{repo}' could not be fetched: {' or '.join(names)} ({reason}). Fetch it on a machine that can, and"
         " give the folder."
@@ -410,10 +411,6 @@ def _existing(weights: str | os.PathLike[str]) -> Path:
     if not path.is_file():
         raise UsageError(f"There is no file {str(path)!r} to take weights from.")
     return path
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".split("\n", 1)[0]
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
